@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package record reads and writes a deployment's record, the file
+// /var/lib/containers/atomic/NAME.N/info.
+//
+// The record is the one truth about a deployment: what was installed, from
+// which image, with which values and grants, and how the launcher is to start
+// it. `install` writes it last, once, before the deployment becomes current;
+// nothing changes it afterwards. `agent/launch` reads it at every start, so
+// this package imports nothing but the standard library.
+//
+// The format is JSON. The keys of Project Atomic's own `info` file are kept
+// with their meaning; ours are in the object "atomic", which has a version
+// field. See docs/formats/record.md.
+package record
+
+// Version is the version of the "atomic" object that this package writes.
+const Version = 1
+
+// Record is the content of a deployment's info file.
+type Record struct {
+	// Image is the name the administrator installed from, fully qualified.
+	Image string `json:"image"`
+	// Revision is the image ID: the hex part of the manifest digest.
+	Revision string `json:"revision"`
+	// Created is the time of the deployment in seconds since the epoch.
+	Created int64 `json:"created"`
+	// Values are all values the templates were rendered with.
+	Values map[string]string `json:"values"`
+	// HasContainerService is false for images that only install host files.
+	HasContainerService bool `json:"has-container-service"`
+	// InstalledFiles are the host files of this deployment, in creation order;
+	// InstalledFilesChecksum maps each to its SHA-256 in hex.
+	InstalledFiles         []string          `json:"installed-files"`
+	InstalledFilesChecksum map[string]string `json:"installed-files-checksum"`
+	InstalledFilesTemplate []string          `json:"installed-files-template"`
+	RenameInstalledFiles   map[string]string `json:"rename-installed-files"`
+	Runtime                string            `json:"runtime"`
+	UseLinks               bool              `json:"use-links"`
+	SystemPackage          string            `json:"system-package"`
+
+	// Atomic holds everything the original format has no key for.
+	Atomic Deployment `json:"atomic"`
+}
+
+// Deployment is the part of a record that is atomic's own.
+type Deployment struct {
+	Version    int    `json:"version"`
+	Name       string `json:"name"`
+	Generation int    `json:"generation"`
+
+	// ManifestDigest is the digest ("sha256:HEX") of the manifest for this
+	// architecture, ConfigDigest that of the image config, IndexDigest that of
+	// the image index the reference named, if it named one.
+	ManifestDigest string `json:"manifestDigest"`
+	ConfigDigest   string `json:"configDigest"`
+	IndexDigest    string `json:"indexDigest,omitempty"`
+
+	Rootfs    Rootfs    `json:"rootfs"`
+	Signature Signature `json:"signature"`
+
+	// UserValues are the values the administrator gave with --set; changed
+	// defaults of a newer image reach every value that is not among them.
+	UserValues map[string]string `json:"userValues,omitempty"`
+	// Grants are the host permissions the administrator allowed, sorted.
+	Grants []string `json:"grants,omitempty"`
+
+	// ConfigSHA256 is the SHA-256 in hex of the deployment's config.json.
+	ConfigSHA256 string `json:"configSHA256"`
+	// Units are the files of this deployment outside its directory that
+	// systemd reads (unit, drop-in, mount unit, tmpfiles), with SHA-256 in hex.
+	Units []File `json:"units"`
+
+	Start Start `json:"start"`
+}
+
+// Rootfs identifies the root file system of a deployment.
+type Rootfs struct {
+	// Type is "composefs".
+	Type string `json:"type"`
+	// Image is the fs-verity digest of the EROFS image, 64 hex digits.
+	Image string `json:"image"`
+	// Verity is the policy at install: "require", "try" or "off".
+	Verity string `json:"verity"`
+	// Enforced says whether the kernel verified the objects at install.
+	Enforced bool `json:"enforced"`
+}
+
+// Signature is the verdict of the signature policy at install.
+type Signature struct {
+	// Verdict is "unsigned", "signedBy" or "sigstore".
+	Verdict string `json:"verdict"`
+	// Keys are fingerprints or key file names that the policy accepted.
+	Keys []string `json:"keys,omitempty"`
+	// Exception is true when the administrator overrode the policy for this
+	// one command.
+	Exception bool `json:"exception,omitempty"`
+	// PolicySHA256 is the SHA-256 in hex of the policy that was applied.
+	PolicySHA256 string `json:"policySHA256,omitempty"`
+}
+
+// File is a file on the host and the SHA-256 of its content in hex.
+type File struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+}
+
+// Start is what install decided about every start of the deployment.
+type Start struct {
+	// Unit is the service's unit name, for example "etcd.service".
+	Unit string `json:"unit"`
+	// MountUnit is the unit that mounts the root file system.
+	MountUnit string `json:"mountUnit"`
+	// StopSignal is the signal name of KillSignal=, for example "SIGTERM".
+	StopSignal string `json:"stopSignal"`
+	// Notify says who reports readiness: "relay" (the payload notifies and the
+	// launcher passes on READY=1 only) or "launcher" (the launcher reports
+	// READY=1 once the payload has been executed).
+	Notify string `json:"notify"`
+	// NotifyPath is where the payload finds its notification socket; empty
+	// unless Notify is "relay".
+	NotifyPath string `json:"notifyPath,omitempty"`
+	// Register says whether the container is registered with systemd-machined.
+	Register bool `json:"register"`
+	// Engine is "oci".
+	Engine string `json:"engine"`
+	// Measure overrides the host's measurement mode: "", "off", "try" or "require".
+	Measure string `json:"measure,omitempty"`
+}

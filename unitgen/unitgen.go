@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package unitgen turns an image's templates, the administrator's values and
+// grants, and a few facts about the host into the files of one deployment:
+// config.json, the service unit with its drop-in, the mount unit of the root
+// file system, the tmpfiles.d file and the host files.
+//
+// It is pure: it does no I/O and reads neither clock, environment nor host.
+// Same Input, same Output, byte for byte. It never touches the host; whoever
+// calls it decides what to do with the result.
+//
+// It follows the /exports contract of Project Atomic's system containers (see
+// docs/compat.md) and reports every problem of an input at once, as *Problems.
+package unitgen
+
+import (
+	"io/fs"
+	"time"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Input is everything a deployment is rendered from.
+type Input struct {
+	// Name is the container's name; Generation and DestDir (absolute) name
+	// its new deployment.
+	Name       string
+	Generation int
+	DestDir    string
+
+	// ImageName is the image as stored in the record, ImageID the hex part of
+	// its manifest digest, ImageConfig its OCI image configuration.
+	ImageName   string
+	ImageID     string
+	ImageConfig ispec.Image
+	// RootfsImage is left empty by Render's caller: the mount unit names the
+	// image digest, which depends on Output.MountPoints, and is therefore
+	// rendered by MountUnit afterwards.
+
+	Exports Exports
+
+	// Set are the administrator's values of this command, Previous those of
+	// the record when updating (nil at install).
+	Set      map[string]string
+	Previous map[string]string
+	// Grants are the host permissions the administrator allowed.
+	Grants []string
+
+	Host HostFacts
+}
+
+// Exports are the files below /exports in an image; a nil slice is an absent
+// file, an empty one an empty file.
+type Exports struct {
+	ConfigJSON      []byte // /exports/config.json
+	ConfigTemplate  []byte // /exports/config.json.template
+	ServiceTemplate []byte // /exports/service.template
+	Tmpfiles        []byte // /exports/tmpfiles.template
+	Manifest        []byte // /exports/manifest.json
+	// HostFS is the tree below /exports/hostfs, parents before children;
+	// paths are absolute host paths.
+	HostFS []HostFile
+	// Lookup reports what the image holds at an absolute path, following no
+	// symlink in the last component; used for mount points and for user names.
+	Lookup func(path string) (info Entry, ok bool)
+	// ReadFile returns the content of a regular file of the image, for
+	// /etc/passwd and /etc/group.
+	ReadFile func(path string) ([]byte, error)
+}
+
+// Entry is the type of a file in the image and its target if it is a symlink.
+type Entry struct {
+	Mode   fs.FileMode
+	Target string
+}
+
+// HostFile is a file for the host.
+type HostFile struct {
+	Path     string // absolute
+	Mode     fs.FileMode
+	UID, GID int
+	Content  []byte
+	Target   string // of a symlink
+	ModTime  time.Time
+}
+
+// HostFacts are the facts about the host that rendering depends on.
+type HostFacts struct {
+	// Capabilities is the host's capability bounding set ("CAP_CHOWN", …).
+	Capabilities []string
+	UID, GID     int
+	// UUID is a fresh random UUID for templates that ask for one.
+	UUID string
+	// Launcher is the absolute path of atomic-launch, Agent that of atomic.
+	Launcher string
+	Agent    string
+	// Exists reports whether an absolute path exists on the host: the contract
+	// generates a tmpfiles line for every bind source that does not.
+	Exists func(path string) bool
+	// Verity is the mount policy: "require", "try" or "off".
+	Verity string
+}
+
+// Output is a rendered deployment.
+type Output struct {
+	Config   []byte // config.json
+	Unit     []byte // NAME.service; nil for images without a service
+	DropIn   []byte // NAME.service.d/50-atomic.conf
+	Tmpfiles []byte // NAME.conf; nil if nothing is to be written
+
+	HostFiles []HostFile
+	// HostFileTemplates are the paths among HostFiles that were substituted,
+	// Renames the manifest's renameFiles after substitution.
+	HostFileTemplates []string
+	Renames           map[string]string
+
+	// Values are all values, in the end, for the record.
+	Values map[string]string
+
+	// MountPoints must exist in the root file system before it is sealed.
+	MountPoints []MountPoint
+
+	StopSignal string // "SIGTERM"
+	Notify     string // "relay" or "launcher", see record.Start
+	NotifyPath string
+
+	// Permissions is what the deployment asks of the host; Missing are the
+	// grants it needs beyond the default profile and Input.Grants.
+	Permissions []Permission
+	Missing     []string
+
+	// Warnings are for the person at the keyboard.
+	Warnings []string
+}
+
+// MountPoint is a directory or an empty file that the image lacks.
+type MountPoint struct {
+	Path string
+	Dir  bool
+}
+
+// Permission is one thing a deployment asks of the host.
+type Permission struct {
+	// Grant is the word that allows it, for example "cap:NET_ADMIN" or
+	// "path:/etc/systemd/system:rw".
+	Grant string `json:"grant"`
+	// Default says that the default profile includes it.
+	Default bool `json:"default"`
+	// Why names the file and line it comes from.
+	Why string `json:"why"`
+}

@@ -1,28 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
 # The two commands a newcomer needs are `make demo` and `make test`.
 
-GO            ?= go
-BIN           := bin
-VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS       := -s -w -buildid= -X github.com/atomic-agent/atomic/internal/version.Version=$(VERSION)
-# The pure-Go OpenPGP build needs no gpgme; docker/oci transports only.
-AGENT_TAGS    := containers_image_openpgp
-LAUNCH_TAGS   := seccomp,netgo,osusergo
-DESTDIR       ?=
+GO           ?= go
+BIN          := bin
+CACHE        ?= $(if $(ATOMIC_TEST_CACHE),$(ATOMIC_TEST_CACHE),$(HOME)/.cache/atomic-test)
+VERSION      := $(shell git describe --tags --always 2>/dev/null || echo unknown)
+LDFLAGS      := -s -w -buildid= -X github.com/atomic-agent/atomic/internal/version.Version=$(VERSION)
+# The pure-Go OpenPGP build needs no gpgme.
+AGENT_TAGS   := containers_image_openpgp
+LAUNCH_TAGS  := seccomp,netgo,osusergo
+ALL_TAGS     := $(AGENT_TAGS),seccomp
+GOLANGCI     := $(CACHE)/tools/golangci-lint-v2.15.0
+GOBUILD      := $(GO) build -trimpath -buildvcs=false
 
-.PHONY: build check lint unit test bench demo shell clean install prepare
+# Where `make install` puts files; the unit files and paths.Launcher assume it.
+DESTDIR      ?=
+bindir       := $(DESTDIR)/usr/bin
+libexecdir   := $(DESTDIR)/usr/libexec/atomic
+unitdir      := $(DESTDIR)/usr/lib/systemd/system
+
+.PHONY: build check lint unit repro system vm test bench demo shell install clean prepare FORCE
 
 build: $(BIN)/atomic $(BIN)/atomic-launch
 
-# Both binaries are static and depend on nothing but the source: no build path,
-# no build id, no time.
 $(BIN)/atomic: FORCE
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags '$(AGENT_TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic
+	CGO_ENABLED=0 $(GOBUILD) -tags '$(AGENT_TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic
 
 $(BIN)/atomic-launch: FORCE
-	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(LAUNCH_TAGS)' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"' -o $@ ./agent/atomic-launch
+	CGO_ENABLED=1 $(GOBUILD) -tags '$(LAUNCH_TAGS)' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"' -o $@ ./agent/atomic-launch
 
-.PHONY: FORCE
 FORCE:
+
+# What a package of atomic holds; nothing else belongs to the program.
+install:
+	install -D -m 0755 $(BIN)/atomic $(bindir)/atomic
+	install -D -m 0755 $(BIN)/atomic-launch $(libexecdir)/atomic-launch
+	install -d $(DESTDIR)/usr/sbin $(unitdir)/multi-user.target.wants
+	ln -sfn ../libexec/atomic/atomic-launch $(DESTDIR)/usr/sbin/mount.atomic
+	install -D -m 0644 -t $(unitdir) packaging/systemd/atomic.slice packaging/systemd/atomic-register.service
+	ln -sfn ../atomic-register.service $(unitdir)/multi-user.target.wants/atomic-register.service
+	install -D -m 0644 packaging/tmpfiles.d/atomic.conf $(DESTDIR)/usr/lib/tmpfiles.d/atomic.conf
+	install -D -m 0644 docs/atomic.conf $(DESTDIR)/etc/atomic/atomic.conf
+
+# Installs what building, testing and the demo need (Debian 12 or 13).
+prepare:
+	test/prepare.sh
+
+check: lint
+	$(GO) test -count=1 ./internal/deptest
+
+$(GOLANGCI):
+	mkdir -p $(dir $@)
+	GOBIN=$(dir $@)tmp $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(dir $@)tmp/golangci-lint $@
+
+lint: $(GOLANGCI)
+	$(GOLANGCI) run --build-tags $(ALL_TAGS) ./...
+	shellcheck .ci/run $$(git ls-files '*.sh')
+
+unit:
+	$(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
+
+# Built twice from different directories, both binaries must be equal.
+repro: build
+	test/repro.sh
+
+system: build
+	$(GO) test -count=1 -timeout 30m -v ./test/system
+
+vm: build
+	$(GO) test -count=1 -timeout 30m -v ./test/vm
+
+test: prepare build check repro unit system vm
+
+bench: prepare build
+	$(GO) run ./test/bench/start
+
+demo: prepare build
+	$(GO) run ./test/demo
+
+shell: prepare build
+	$(GO) run ./test/bed/cmd/bed shell
 
 clean:
 	rm -rf $(BIN)

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package hint attaches to an error the one thing its reader can do about it.
+//
+// A hint is not part of the message: the program's main prints it on a line of
+// its own, after the error. Any error type may offer a hint of its own by
+// having a method Hint() string.
+package hint
+
+import "errors"
+
+// New returns err with a hint: a full sentence without a final stop, often a
+// command to paste. It returns nil if err is nil.
+func New(err error, text string) error {
+	if err == nil {
+		return nil
+	}
+	return &hinted{err, text}
+}
+
+// Of returns the outermost hint in err's tree, or "".
+func Of(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
+}
+
+type hinted struct {
+	error
+	text string
+}
+
+func (h *hinted) Hint() string  { return h.text }
+func (h *hinted) Unwrap() error { return h.error }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hint_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+func TestHint(t *testing.T) {
+	inner := hint.New(fs.ErrNotExist, "create it")
+	tests := []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"nil", nil, ""},
+		{"none", fs.ErrNotExist, ""},
+		{"direct", inner, "create it"},
+		{"wrapped", fmt.Errorf("open: %w", inner), "create it"},
+		{"joined", errors.Join(fs.ErrClosed, inner), "create it"},
+		{"outermost wins", hint.New(fmt.Errorf("open: %w", inner), "look there"), "look there"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := hint.Of(tt.err); got != tt.want {
+				t.Errorf("Of = %q, want %q", got, tt.want)
+			}
+		})
+	}
+	if hint.New(nil, "x") != nil {
+		t.Error("New(nil) is not nil")
+	}
+	if inner.Error() != fs.ErrNotExist.Error() || !errors.Is(inner, fs.ErrNotExist) {
+		t.Error("a hint changes the error")
+	}
+}

@@ -70,6 +70,10 @@ type Deployment struct {
 	// Units are the files of this deployment outside its directory that
 	// systemd reads (unit, drop-in, mount unit, tmpfiles), with SHA-256 in hex.
 	Units []File `json:"units"`
+	// Directories are the host directories that exist because of this
+	// deployment (made for its files, or by its tmpfiles.d file), parents
+	// first; uninstall removes those that are empty.
+	Directories []string `json:"directories,omitempty"`
 
 	Start Start `json:"start"`
 }

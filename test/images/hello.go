@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package images
+
+import (
+	"runtime"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// foreign is an architecture that neither this machine nor its kernel runs.
+const foreign = "arm64"
+
+// helloImages are the hello server in many shapes; see hello/main.go for what
+// it can be told to do.
+func helloImages() []Image {
+	// variant is the hello image with the trees of embedded files on top.
+	variant := func(tag, why string, trees ...string) Image {
+		var exports Layer
+		for _, t := range trees {
+			exports = append(exports, Embedded(t))
+		}
+		i := Image{
+			Repo: "library/hello", Tags: []string{tag}, Why: why,
+			Layers: []Layer{base(), {Hello{Arch: runtime.GOARCH}}},
+			Config: helloConfig(tag),
+		}
+		if exports != nil {
+			i.Layers = append(i.Layers, exports)
+		}
+		return i
+	}
+	notify := variant("notify", "the plain case: Type=notify, no request to the host", "hello")
+	notify.Tags = append(notify.Tags, "latest")
+
+	list := []Image{
+		notify,
+		variant("simple", "a template without Type=, a payload that never notifies", "hello", "hello-simple"),
+		variant("early", "ordered before sysinit.target, without default dependencies", "hello", "hello-early"),
+		variant("crash", "exits with code 7 after READY; Restart=on-failure, three times", "hello", "hello-crash"),
+		plain(variant("plain", "no /exports: entrypoint, user, volume, ports, stop signal from the configuration")),
+		docker(variant("docker", "hello:notify with Docker's media types", "hello")),
+		zstd(variant("zstd", "hello:notify with zstd layers", "hello")),
+	}
+	return append(list, helloArchitectures()...)
+}
+
+func helloConfig(tag string) v1.Config {
+	return v1.Config{
+		Entrypoint: []string{"/usr/bin/hello"},
+		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"},
+		Labels:     labels("hello", "1.0", tag, "A server that says hello"),
+	}
+}
+
+func plain(i Image) Image {
+	delete(i.Config.Labels, "atomic.type")
+	i.Layers = append(i.Layers, Layer{Files{"srv/hello": dir(0o755).owner(1000, 1000)}})
+	i.Config.Cmd = []string{"-listen=127.0.0.1:8081", "-stop=USR1"}
+	i.Config.Env = append(i.Config.Env, "GREETING=hello world, 100% $plain")
+	i.Config.User = "hello"
+	i.Config.WorkingDir = "/srv/hello"
+	i.Config.StopSignal = "SIGUSR1"
+	i.Config.ExposedPorts = map[string]struct{}{"8081/tcp": {}}
+	i.Config.Volumes = map[string]struct{}{"/srv/hello": {}}
+	return i
+}
+
+func docker(i Image) Image {
+	i.Docker = true
+	return i
+}
+
+func zstd(i Image) Image {
+	i.Zstd = true
+	return i
+}
+
+// helloArchitectures are images for more and for other machines than this.
+func helloArchitectures() []Image {
+	on := func(arch string) Image {
+		return Image{
+			Repo: "library/hello", Tags: []string{arch}, Arch: arch,
+			Layers: []Layer{{Hello{Arch: arch}}, {Embedded("hello")}}, Config: helloConfig(arch),
+		}
+	}
+	single := on(foreign)
+	single.Why = "a manifest, not an index, whose configuration says " + foreign
+	return []Image{single, {
+		Repo: "library/hello", Tags: []string{"arm64only"},
+		Why:   "an index without an image for this machine",
+		Index: []Image{on(foreign)},
+	}, {
+		Repo: "library/hello", Tags: []string{"multi"},
+		Why:   "an index with this machine's image in second place",
+		Index: []Image{on(foreign), on(runtime.GOARCH)},
+	}}
+}

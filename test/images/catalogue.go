@@ -22,6 +22,7 @@ const (
 func Catalogue() []Image {
 	var list []Image
 	list = append(list, etcdImages()...)
+	list = append(list, flanneldImages()...)
 	list = append(list, helloImages()...)
 	return list
 }

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/install/store/verity"
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+// sealedCopy copies the image into memory that cannot be written any more and
+// checks what is in there: what is checked is what is mounted.
+func sealedCopy(image *os.File, want verity.Digest) (_ *os.File, err error) {
+	fd, err := unix.MemfdCreate("atomic-image", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memfd: %w", err)
+	}
+	m := os.NewFile(uintptr(fd), "atomic-image")
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	// The sections hide the files' ReadFrom and WriteTo, whose splice(2) an
+	// old kernel refuses for a memfd.
+	size, err := image.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{m}, io.NewSectionReader(image, 0, size), make([]byte, 256<<10)); err != nil {
+		return nil, fmt.Errorf("copy image to memory: %w", err)
+	}
+	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(m.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		return nil, fmt.Errorf("seal memfd: %w", err)
+	}
+	got, _, err := verity.OfReader(io.NewSectionReader(m, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	if got != want {
+		return nil, hint.New(fmt.Errorf("%w: its content has the digest %s", ErrVerity, got),
+			"the store was tampered with or is damaged, see: atomic store fsck")
+	}
+	return m, nil
+}
+
+// attachLoop returns a read-only loop device over f that detaches itself.
+func attachLoop(f *os.File) (*os.File, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, hint.New(err, "the kernel module loop is needed: modprobe loop")
+	}
+	defer control.Close()
+	for range 100 {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("find a free one: %w", err)
+		}
+		dev, err := openLoop(n)
+		if err != nil {
+			return nil, err
+		}
+		config := unix.LoopConfig{
+			Fd:   uint32(f.Fd()),
+			Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR},
+		}
+		err = unix.IoctlLoopConfigure(int(dev.Fd()), &config)
+		if err == nil {
+			return dev, nil
+		}
+		dev.Close()
+		if !errors.Is(err, unix.EBUSY) { // else somebody was faster
+			return nil, fmt.Errorf("configure /dev/loop%d: %w", n, err)
+		}
+	}
+	return nil, errors.New("no free device after 100 tries")
+}
+
+// openLoop opens /dev/loopN. Where devtmpfs is not mounted the node may be
+// missing: one is then made where nobody else sees it.
+func openLoop(n int) (*os.File, error) {
+	dev, err := os.OpenFile("/dev/loop"+strconv.Itoa(n), os.O_RDONLY, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return dev, err
+	}
+	c, err := fsopen("tmpfs")
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	if err := c.check("create", unix.FsconfigCreate(c.fd)); err != nil {
+		return nil, fmt.Errorf("tmpfs: %w", err)
+	}
+	dirFD, err := unix.Fsmount(c.fd, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("fsmount tmpfs: %w", err)
+	}
+	dir := os.NewFile(uintptr(dirFD), "tmpfs")
+	defer dir.Close()
+	const loopMajor = 7
+	if err := unix.Mknodat(dirFD, "loop", unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, uint32(n)))); err != nil {
+		return nil, fmt.Errorf("make node for loop%d: %w", n, err)
+	}
+	fd, err := unix.Openat(dirFD, "loop", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open loop%d: %w", n, err)
+	}
+	return os.NewFile(uintptr(fd), "loop"+strconv.Itoa(n)), nil
+}

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/install/store/tree"
+	"github.com/atomic-agent/atomic/install/store/verity"
+)
+
+// Txn is one change of the store. Nothing of it is visible before Commit.
+// Every Txn ends with Commit or Abort; Abort after Commit does nothing, so it
+// can be deferred. The Put methods may be called by several goroutines.
+type Txn struct {
+	s    *Store
+	ctx  context.Context //nolint:containedctx // the transaction is the scope of the context
+	lock *os.File        // the store's lock, shared
+	hold *os.File        // the staging directory, locked
+	dir  string          // its path
+
+	mu     sync.Mutex
+	staged map[verity.Digest]bool
+	links  map[string]verity.Digest // "layers/sha256:…" to object
+	layers map[string][]tree.Item   // layer lists that are in memory already
+	files  map[string][]byte        // small JSON files to publish last
+	refs   map[string]string        // "refs/NAME/N" to image
+	space  spaceGuard
+	temp   int
+	done   bool
+}
+
+// Begin starts a transaction. It waits for a running gc as long as ctx lives;
+// ctx also bounds the transaction itself.
+func (s *Store) Begin(ctx context.Context) (*Txn, error) {
+	t := &Txn{
+		s: s, ctx: ctx,
+		staged: map[verity.Digest]bool{},
+		links:  map[string]verity.Digest{},
+		layers: map[string][]tree.Item{},
+		files:  map[string][]byte{},
+		refs:   map[string]string{},
+	}
+	var err error
+	if t.lock, err = s.lock(ctx, unix.LOCK_SH); err != nil {
+		return nil, err
+	}
+	s.sweepStaging()
+	if err := t.stage(); err != nil {
+		t.lock.Close()
+		return nil, fmt.Errorf("begin transaction: %w", s.explain(err))
+	}
+	return t, nil
+}
+
+// Store returns the store that the transaction changes.
+func (t *Txn) Store() *Store { return t.s }
+
+// stage makes the staging directory BOOT.PID.RANDOM and locks it.
+func (t *Txn) stage() error {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		boot = []byte("unknown")
+	}
+	prefix := strings.TrimSpace(string(boot)) + "." + strconv.Itoa(os.Getpid()) + "."
+	for range 100 {
+		if t.dir, err = os.MkdirTemp(t.s.path("staging"), prefix+"*"); err != nil {
+			return err
+		}
+		if t.hold, err = os.Open(t.dir); err != nil {
+			return err
+		}
+		if err = unix.Flock(int(t.hold.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			// Between mkdir and flock a sweeper may have taken it for dead.
+			var st unix.Stat_t
+			if unix.Lstat(t.dir, &st) == nil {
+				return nil
+			}
+		}
+		t.hold.Close()
+	}
+	return fmt.Errorf("lock staging directory: %w", err)
+}
+
+// sweepStaging removes what dead transactions left.
+func (s *Store) sweepStaging() {
+	entries, err := os.ReadDir(s.path("staging"))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		f, err := os.Open(s.path("staging", e.Name()))
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(s.path("staging", e.Name())) // the next one tries again
+		}
+		f.Close()
+	}
+}
+
+// Abort drops everything that is not committed.
+func (t *Txn) Abort() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end()
+}
+
+func (t *Txn) end() {
+	if t.done {
+		return
+	}
+	t.done = true
+	_ = os.RemoveAll(t.dir) // else the next transaction sweeps it
+	t.hold.Close()
+	t.lock.Close()
+}
+
+// PutObject stores b and returns its name.
+func (t *Txn) PutObject(b []byte) (verity.Digest, error) {
+	d := verity.Of(b)
+	return d, t.putNamed(d, b)
+}
+
+func (t *Txn) putNamed(d verity.Digest, b []byte) error {
+	fresh, err := t.claim(d, int64(len(b)))
+	if !fresh || err != nil {
+		return err
+	}
+	path := filepath.Join(t.dir, d.String())
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err == nil {
+		_, err = f.Write(b)
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err == nil {
+		err = t.s.seal(path)
+	}
+	if err != nil {
+		return fmt.Errorf("write object: %w", t.s.explain(err))
+	}
+	return nil
+}
+
+// claim reports whether this caller is the one to write the object. It is not
+// if the object is in the store or staged already.
+func (t *Txn) claim(d verity.Digest, size int64) (bool, error) {
+	if err := t.ctx.Err(); err != nil {
+		return false, context.Cause(t.ctx)
+	}
+	t.mu.Lock()
+	if t.staged[d] {
+		t.mu.Unlock()
+		return false, nil
+	}
+	t.staged[d] = true
+	t.mu.Unlock()
+	if t.s.has(d, size) {
+		t.mu.Lock()
+		delete(t.staged, d)
+		t.mu.Unlock()
+		return false, nil
+	}
+	return true, t.s.explain(t.space.take(t.s.dir, size))
+}
+
+// has reports whether the object is in the store with the right size and, if
+// this store has it, with fs-verity.
+func (s *Store) has(d verity.Digest, size int64) bool {
+	var st unix.Stat_t
+	path := s.objectPath(d)
+	if unix.Lstat(path, &st) != nil || st.Size != size || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	if !s.verity {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	m, err := verity.Measure(f)
+	if errors.Is(err, verity.ErrNotEnabled) {
+		// From before the store had fs-verity. Enabling reads the content, so
+		// the kernel's digest tells whether it is still right.
+		if verity.Enable(f) != nil {
+			return false
+		}
+		m, err = verity.Measure(f)
+	}
+	return err == nil && m == d
+}
+
+// seal enables fs-verity on a file that is complete.
+func (s *Store) seal(path string) error {
+	if !s.verity {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// A process forked elsewhere holds the writing descriptor until it execs.
+	for range 1000 {
+		if err = verity.Enable(f); !errors.Is(err, unix.ETXTBSY) {
+			break
+		}
+		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil) //nolint:errcheck // only a pause
+	}
+	return err
+}
+
+// ObjectWriter is an object of unknown content on its way into the store.
+type ObjectWriter struct {
+	t    *Txn
+	f    *os.File
+	h    verity.Hasher
+	size int64
+}
+
+// NewObject starts an object that is too big to be held in memory. size is how
+// much is expected.
+func (t *Txn) NewObject(size int64) (*ObjectWriter, error) {
+	if err := t.space.take(t.s.dir, size); err != nil {
+		return nil, t.s.explain(err)
+	}
+	t.mu.Lock()
+	t.temp++
+	name := filepath.Join(t.dir, "tmp"+strconv.Itoa(t.temp))
+	t.mu.Unlock()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return nil, fmt.Errorf("write object: %w", t.s.explain(err))
+	}
+	return &ObjectWriter{t: t, f: f}, nil
+}
+
+// Write adds to the object.
+func (w *ObjectWriter) Write(p []byte) (int, error) {
+	if w.t.ctx.Err() != nil {
+		return 0, context.Cause(w.t.ctx)
+	}
+	n, err := w.f.Write(p)
+	_, _ = w.h.Write(p[:n]) // Write never fails
+	w.size += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("write object: %w", w.t.s.explain(err))
+	}
+	return n, nil
+}
+
+// Finish stages the object and returns its name.
+func (w *ObjectWriter) Finish() (verity.Digest, error) {
+	d := w.h.Sum()
+	if err := w.f.Close(); err != nil {
+		return d, fmt.Errorf("write object: %w", w.t.s.explain(err))
+	}
+	fresh, err := w.t.claim(d, w.size)
+	if err != nil {
+		return d, err
+	}
+	if !fresh {
+		return d, os.Remove(w.f.Name())
+	}
+	err = w.t.s.seal(w.f.Name())
+	if err == nil {
+		err = os.Rename(w.f.Name(), filepath.Join(w.t.dir, d.String()))
+	}
+	if err != nil {
+		return d, fmt.Errorf("write object: %w", w.t.s.explain(err))
+	}
+	return d, nil
+}
+
+// Discard gives up an object that is not finished.
+func (w *ObjectWriter) Discard() {
+	w.f.Close()
+	_ = os.Remove(w.f.Name()) // else the transaction's end removes it
+}
+
+// OpenObject opens an object that is in the store or staged.
+func (t *Txn) OpenObject(d verity.Digest) (io.ReadCloser, error) {
+	t.mu.Lock()
+	staged := t.staged[d]
+	t.mu.Unlock()
+	if staged {
+		return os.Open(filepath.Join(t.dir, d.String()))
+	}
+	return t.s.openObject(d)
+}
+
+// link gives an object a name at commit.
+func (t *Txn) link(dir, name string, d verity.Digest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.links[dir+"/"+name] = d
+}
+
+// lookup finds the object of a name, staged or not.
+func (t *Txn) lookup(dir, name string) (verity.Digest, error) {
+	t.mu.Lock()
+	d, ok := t.links[dir+"/"+name]
+	t.mu.Unlock()
+	if ok {
+		return d, nil
+	}
+	return t.s.readLink(dir, name)
+}
+
+// Commit publishes the transaction: objects first, then their names, then refs
+// and tags, with everything on disk before anything refers to it. If it fails,
+// what was published already is garbage that the next gc removes.
+func (t *Txn) Commit() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done {
+		return errors.New("commit: the transaction has ended")
+	}
+	if err := t.publish(); err != nil {
+		return fmt.Errorf("commit: %w", t.s.explain(err))
+	}
+	t.end()
+	return nil
+}
+
+func (t *Txn) publish() error {
+	if err := t.ctx.Err(); err != nil {
+		return context.Cause(t.ctx)
+	}
+	if len(t.staged)+len(t.links) > 0 {
+		if err := unix.Syncfs(int(t.hold.Fd())); err != nil {
+			return fmt.Errorf("sync objects: %w", err)
+		}
+		for d := range t.staged {
+			if err := t.publishObject(d); err != nil {
+				return err
+			}
+		}
+		for name, d := range t.links {
+			if err := t.symlink(name, "../objects/"+d.Path()); err != nil {
+				return err
+			}
+		}
+		if err := unix.Syncfs(int(t.hold.Fd())); err != nil {
+			return fmt.Errorf("sync store: %w", err)
+		}
+	}
+	return t.publishNames()
+}
+
+func (t *Txn) publishObject(d verity.Digest) error {
+	from, to := filepath.Join(t.dir, d.String()), t.s.objectPath(d)
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = mkdir(filepath.Dir(to)); err == nil {
+			err = os.Rename(from, to)
+		}
+	}
+	return err
+}
+
+// publishNames writes sidecars and tags, then refs.
+func (t *Txn) publishNames() error {
+	dirs := map[string]bool{}
+	for name, content := range t.files {
+		if err := os.MkdirAll(filepath.Dir(t.s.path(name)), 0o755); err != nil {
+			return err
+		}
+		tmp := filepath.Join(t.dir, "file")
+		f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+		if err != nil {
+			return err
+		}
+		if err := writeAndClose(f, content); err != nil {
+			return err
+		}
+		if err := os.Rename(tmp, t.s.path(name)); err != nil {
+			return err
+		}
+		dirs[filepath.Dir(name)] = true
+	}
+	for name, image := range t.refs {
+		if err := t.symlink(name, "../../images/"+image); err != nil {
+			return err
+		}
+		dirs[filepath.Dir(name)], dirs["refs"] = true, true
+	}
+	for dir := range dirs {
+		if err := syncDir(t.s.path(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// symlink replaces name atomically.
+func (t *Txn) symlink(name, target string) error {
+	if old, err := os.Readlink(t.s.path(name)); err == nil && old == target {
+		return nil
+	}
+	tmp := filepath.Join(t.dir, "link")
+	_ = os.Remove(tmp) // left by a failed attempt
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, t.s.path(name))
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}
+
+func (t *Txn) putFile(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.files[name] = append(b, '\n')
+	return nil
+}
+
+// spaceGuard notices that the disk is getting full before it is: a full file
+// system harms everybody on it.
+type spaceGuard struct {
+	mu    sync.Mutex
+	since int64
+}
+
+const spaceStep = 64 << 20
+
+func (g *spaceGuard) take(dir string, size int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.since += size; g.since < spaceStep && size < spaceStep/8 {
+		return nil
+	}
+	g.since = 0
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	free, total := int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize
+	reserve := min(total/50, 256<<20)
+	if free < size+reserve {
+		return fmt.Errorf("%d MiB free on the file system of %s: %w", free>>20, dir, unix.ENOSPC)
+	}
+	return nil
+}

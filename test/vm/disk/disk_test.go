@@ -25,7 +25,7 @@ func newDisk(t *testing.T) (*Disk, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.Close() })
+	t.Cleanup(func() { _ = d.Close() }) // the test is over
 	return d, path
 }
 

@@ -33,7 +33,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("frame differs (-want +got):\n%s", diff)
 		}
 	}
-	if _, err := Read(&buf); err != io.EOF {
+	if _, err := Read(&buf); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v, want EOF", err)
 	}
 }
@@ -47,7 +47,7 @@ func TestStreamSplits(t *testing.T) {
 	var got []byte
 	for {
 		f, err := Read(&buf)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

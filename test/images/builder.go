@@ -98,9 +98,13 @@ func (b *Builder) debian(ctx context.Context, suite string, packages []string) (
 	return b.cached(ctx, "debian", hashJSON([]any{suite, packages}), func(dst string) error {
 		// A mirror may lag behind; what it holds is signed all the same.
 		args := []string{
-			"--quiet", "--variant=extract", "--format=tar", "--include=" + strings.Join(packages, ","),
-			`--aptopt=Acquire::Check-Valid-Until "false"`, `--aptopt=Acquire::Retries "3"`, suite, dst,
+			"--quiet", "--variant=extract", "--format=tar",
+			`--aptopt=Acquire::Check-Valid-Until "false"`, `--aptopt=Acquire::Retries "3"`,
 		}
+		for _, p := range packages { // apart, because a pattern cannot share an option
+			args = append(args, "--include="+p)
+		}
+		args = append(args, suite, dst)
 		if b.Mirror != "" {
 			args = append(args, b.Mirror)
 		}

@@ -24,6 +24,9 @@ func Catalogue() []Image {
 	list = append(list, etcdImages()...)
 	list = append(list, flanneldImages()...)
 	list = append(list, helloImages()...)
+	list = append(list, shapeImages()...)
+	list = append(list, brokenImages()...)
+	list = append(list, bigImages()...)
 	return list
 }
 
@@ -84,9 +87,9 @@ func labels(name, version, release, summary string) map[string]string {
 }
 
 // applets are the busybox commands in the base layer.
-var applets = strings.Fields(`[ awk basename cat chmod chown cp cut date dd df dirname du echo env
+var applets = strings.Fields(`[ awk basename cat chmod chown cp cut date dd df diff dirname du echo env
 	false find grep head hostname id kill ln ls mkdir mknod mktemp mount mv nc nproc od pidof ps pwd
-	readlink rm rmdir sed sh sleep sort stat sync tail test tee touch tr true tty uname uniq wc wget
+	readlink rm rmdir sed sh sha256sum sleep sort stat sync tail test tee touch tr true tty uname uniq wc wget
 	which whoami xargs yes`)
 
 // base is a small root file system with a shell: what the payloads of all

@@ -15,6 +15,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 // testBuilder has a cache of its own.
@@ -83,7 +86,7 @@ func TestTemplates(t *testing.T) {
 				}
 			}
 		}
-		if len(exports) == 0 || strings.HasPrefix(i.Repo, "broken/") {
+		if len(exports) == 0 {
 			continue
 		}
 		t.Run(i.Name(), func(t *testing.T) { checkTemplates(t, exports) })
@@ -212,4 +215,50 @@ func TestStorage(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDamage checks that a damaged image is served, and is damaged.
+func TestDamage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a registry")
+	}
+	if _, err := exec.LookPath("docker-registry"); err != nil {
+		t.Skip("no docker-registry")
+	}
+	var list []Image
+	for _, d := range []Damage{Intact, WrongBytes, Truncated, Missing} {
+		list = append(list, Image{Repo: "test/damage", Tags: []string{"x" + string(d)}, Damage: d, Layers: []Layer{{noise(string(d))}}})
+	}
+	dir, err := testBuilder(t).Storage(t.Context(), list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Serve(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		err := pull(t, s.Registry, i.Name())
+		if (err == nil) != (i.Damage == Intact) {
+			t.Errorf("pull %s: %v", i.Name(), err)
+		}
+		t.Logf("%s: %v", i.Name(), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// pull reads all layers of an image and checks their digests.
+func pull(t *testing.T, r Registry, name string) error {
+	t.Helper()
+	ref, err := r.reference(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(ref, remote.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return validate.Image(img)
 }

@@ -92,8 +92,8 @@ type Debian struct {
 	Packages []string
 	// Take are patterns (path.Match, without a leading slash) of the files to
 	// take; one that ends in "/" takes everything below a directory. Each
-	// must match.
-	Take []string
+	// must match. Without any, everything is taken that Leave does not match.
+	Take, Leave []string
 }
 
 func (s Debian) key() string { return "debian:" + hashJSON(s) }
@@ -117,18 +117,19 @@ func (s Debian) add(ctx context.Context, b *Builder, t tree) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", archive, err)
 		}
-		name := strings.Trim(strings.TrimPrefix(h.Name, "."), "/")
-		i := slices.IndexFunc(s.Take, func(pattern string) bool { return takes(pattern, name) })
-		if i < 0 {
+		name := clean(h.Name)
+		if !s.wants(name, matched) {
 			continue
-		}
-		matched[i] = true
-		if h.Typeflag == tar.TypeLink {
-			return fmt.Errorf("take %s: hard links are not supported here", name)
 		}
 		f := file{typ: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid, link: h.Linkname}
 		if f.data, err = io.ReadAll(r); err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if h.Typeflag == tar.TypeLink {
+			if err := t.hardlink(name, clean(h.Linkname)); err != nil {
+				return err
+			}
+			continue
 		}
 		t.add(name, f)
 	}
@@ -139,6 +140,21 @@ func (s Debian) add(ctx context.Context, b *Builder, t tree) error {
 	}
 	return nil
 }
+
+// wants reports whether to take a file, and marks the pattern that says so.
+func (s Debian) wants(name string, matched []bool) bool {
+	if len(s.Take) == 0 {
+		return name != "" && !slices.ContainsFunc(s.Leave, func(p string) bool { return takes(p, name) })
+	}
+	i := slices.IndexFunc(s.Take, func(p string) bool { return takes(p, name) })
+	if i >= 0 {
+		matched[i] = true
+	}
+	return i >= 0
+}
+
+// clean turns a name in a Debian archive, "./usr/bin/", into a key of a tree.
+func clean(name string) string { return strings.Trim(strings.TrimPrefix(name, "."), "/") }
 
 func takes(pattern, name string) bool {
 	if below, ok := strings.CutSuffix(pattern, "/"); ok {

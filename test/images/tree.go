@@ -50,6 +50,22 @@ func (t tree) add(name string, f file) {
 	}
 }
 
+// hardlink makes name another name of target, which the tree has. The one of
+// them that comes first in the archive holds the data.
+func (t tree) hardlink(name, target string) error {
+	f, ok := t[target]
+	if !ok {
+		return fmt.Errorf("link %s to %s: no such file", name, target)
+	}
+	if name < target {
+		t[name], f = f, file{typ: tar.TypeLink, mode: f.mode, uid: f.uid, gid: f.gid, link: name}
+		t[target] = f
+		return nil
+	}
+	t[name] = file{typ: tar.TypeLink, mode: f.mode, uid: f.uid, gid: f.gid, link: target}
+	return nil
+}
+
 // writeTo writes the tree as a tar archive, sorted by path.
 func (t tree) writeTo(w io.Writer) error {
 	tw := tar.NewWriter(w)

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Command is a program to run in a bed as root, outside all units.
+type Command struct {
+	Args []string
+	// Env is added to a minimal environment: PATH, HOME, LANG and TERM.
+	Env []string
+	// Dir is the working directory; empty means "/".
+	Dir            string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// TTY gives the program a terminal of the bed as standard input, output
+	// and error; what it prints goes to Stdout.
+	TTY bool
+}
+
+// Result is what a program left behind.
+type Result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+// ExitError is the error of a program that ended with a non-zero code.
+type ExitError struct {
+	Args   []string
+	Code   int
+	Stderr string
+}
+
+func (e *ExitError) Error() string {
+	msg := fmt.Sprintf("%s: exit code %d", strings.Join(e.Args, " "), e.Code)
+	if e.Stderr != "" {
+		msg += "\n" + strings.TrimRight(e.Stderr, "\n")
+	}
+	return msg
+}
+
+// Run runs a program in the bed and returns its output. A non-zero exit code
+// is an *ExitError, and the result is valid.
+func (b *Bed) Run(ctx context.Context, args ...string) (Result, error) {
+	var stdout, stderr bytes.Buffer
+	code, err := b.Exec(ctx, Command{Args: args, Stdout: &stdout, Stderr: &stderr})
+	res := Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: code}
+	if err == nil && code != 0 {
+		err = &ExitError{Args: args, Code: code, Stderr: res.Stderr}
+	}
+	return res, err
+}
+
+// Exec runs a program in the bed with the caller's streams and returns its
+// exit code: 128 plus the signal's number if a signal ended it.
+func (b *Bed) Exec(ctx context.Context, c Command) (int, error) {
+	if len(c.Args) == 0 {
+		return -1, errors.New("run in bed: no command")
+	}
+	boot := b.current()
+	if boot == nil {
+		return -1, fmt.Errorf("run %s: bed is off", c.Args[0])
+	}
+	group, err := b.cgroup.open("bed.exec")
+	if err != nil {
+		return -1, fmt.Errorf("run %s: %w", c.Args[0], err)
+	}
+	defer group.Close()
+	cmd := exec.CommandContext(ctx, "nsenter", enterArgs(boot.pid, c)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	if !c.TTY {
+		// nsenter waits for the program it runs; a signal must reach both.
+		cmd.SysProcAttr.Setpgid = true
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	}
+	// A daemon that the program left may hold its output open.
+	cmd.WaitDelay = 2 * time.Second
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
+		return 0, nil
+	case ctx.Err() != nil:
+		return -1, fmt.Errorf("run %s: %w", strings.Join(c.Args, " "), ctx.Err())
+	case errors.As(err, &exit):
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			return 128 + int(ws.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	}
+	return -1, fmt.Errorf("run %s: %w", c.Args[0], err)
+}
+
+// enterArgs returns the arguments of nsenter(1) for a command.
+func enterArgs(pid int, c Command) []string {
+	dir := c.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	term := os.Getenv("TERM")
+	if term == "" || !c.TTY {
+		term = "dumb"
+	}
+	args := []string{
+		"--target", strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
+		"/usr/bin/env", "-i", "-C", dir, "HOME=/root", "LANG=C.UTF-8", "TERM=" + term,
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
+	}
+	args = append(args, c.Env...)
+	if c.TTY {
+		return append(args, "script", "--quiet", "--return", "--command", shellQuote(c.Args), "/dev/null")
+	}
+	return append(args, c.Args...)
+}
+
+// shellQuote joins arguments into one line of sh(1).
+func shellQuote(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+	}
+	return strings.Join(quoted, " ")
+}
+
+// Shell runs a login shell of the bed on the caller's terminal until it ends.
+func (b *Bed) Shell(ctx context.Context) error {
+	_, err := b.Exec(ctx, Command{
+		Args:  []string{"/bin/bash", "--login"},
+		Dir:   "/root",
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		TTY: true,
+	})
+	return err
+}
+
+// CopyIn copies a file of the machine into the bed, with its permissions, and
+// makes the directories it needs.
+func (b *Bed) CopyIn(ctx context.Context, source, target string) error {
+	f, err := os.Open(source)
+	if err != nil {
+		return fmt.Errorf("copy into bed: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("copy into bed: %w", err)
+	}
+	return b.Write(ctx, target, info.Mode().Perm(), f)
+}
+
+// Write writes a file in the bed.
+func (b *Bed) Write(ctx context.Context, target string, mode os.FileMode, content io.Reader) error {
+	var stderr bytes.Buffer
+	code, err := b.Exec(ctx, Command{
+		Args:   []string{"sh", "-c", `mkdir -p "$1" && cat >"$2" && chmod "$3" "$2"`, "sh", filepath.Dir(target), target, fmt.Sprintf("%o", mode)},
+		Stdin:  content,
+		Stderr: &stderr,
+	})
+	if err == nil && code != 0 {
+		err = errors.New(strings.TrimSpace(stderr.String()))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s in bed: %w", target, err)
+	}
+	return nil
+}
+
+// CopyOut returns the content of a file of the bed.
+func (b *Bed) CopyOut(ctx context.Context, source string) ([]byte, error) {
+	res, err := b.Run(ctx, "cat", "--", source)
+	if err != nil {
+		return nil, fmt.Errorf("copy out of bed: %w", err)
+	}
+	return []byte(res.Stdout), nil
+}
+
+// WaitRunning waits until systemd has no jobs left and returns the state of the
+// system: "running", or "degraded" if a unit failed.
+func (b *Bed) WaitRunning(ctx context.Context) (string, error) {
+	res, err := b.Run(ctx, "systemctl", "is-system-running", "--wait")
+	if exit := (*ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return "", err
+	}
+	return strings.TrimSpace(res.Stdout), nil
+}
+
+// Journal returns the bed's journal over all its boots.
+func (b *Bed) Journal(ctx context.Context) (string, error) {
+	res, err := b.Run(ctx, "journalctl", "--no-pager", "--quiet", "--merge", "--output=short-precise")
+	return res.Stdout, err
+}

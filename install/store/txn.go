@@ -79,11 +79,13 @@ func (t *Txn) stage() error {
 		if t.dir, err = os.MkdirTemp(t.s.path("staging"), prefix+"*"); err != nil {
 			return err
 		}
-		if t.hold, err = os.Open(t.dir); err != nil {
+		// Until it is locked, a sweeper may take it for dead and remove it.
+		if t.hold, err = os.Open(t.dir); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		if err = unix.Flock(int(t.hold.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			// Between mkdir and flock a sweeper may have taken it for dead.
 			var st unix.Stat_t
 			if unix.Lstat(t.dir, &st) == nil {
 				return nil

@@ -312,7 +312,7 @@ func (i *inode) setContent() {
 	if n.Source == tree.SourceObject {
 		redirect = "/" + n.Digest.Path()
 	} else if n.Data != "" {
-		redirect = "/" + strings.TrimPrefix(n.Data, "/")
+		redirect = "/" + n.Data
 	}
 	i.setXattr(overlayMeta, meta)
 	if redirect != "" {

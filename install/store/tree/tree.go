@@ -148,6 +148,16 @@ func (n *Node) SetXattr(name, value string) {
 	n.Xattrs[i] = Xattr{Name: name, Value: value}
 }
 
+// RemoveXattr removes an extended attribute, if there is one.
+func (n *Node) RemoveXattr(name string) {
+	for i, x := range n.Xattrs {
+		if x.Name == name {
+			n.Xattrs = append(n.Xattrs[:i], n.Xattrs[i+1:]...)
+			return
+		}
+	}
+}
+
 // Tree is a root directory and a way to read the objects it refers to.
 type Tree struct {
 	Root *Node

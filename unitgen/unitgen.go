@@ -39,8 +39,11 @@ type Input struct {
 
 	Exports Exports
 
-	// Set are the administrator's values of this command, Previous those of
-	// the record when updating (nil at install).
+	// Set are the administrator's values: those of this command and, when
+	// updating, those of earlier commands that it does not change. Previous
+	// are all values of the deployment that is updated (nil at install); only
+	// what is drawn once for a container, its UUID, is taken from them, so
+	// that changed defaults of the image reach everything else.
 	Set      map[string]string
 	Previous map[string]string
 	// Grants are the host permissions the administrator allowed.
@@ -97,6 +100,13 @@ type HostFacts struct {
 	// Exists reports whether an absolute path exists on the host: the contract
 	// generates a tmpfiles line for every bind source that does not.
 	Exists func(path string) bool
+	// IsDir reports whether a path of the host, symlinks followed, exists and
+	// is a directory: a bind mount of a file needs a file to be mounted on.
+	// nil means that nothing is known to exist.
+	IsDir func(path string) (dir, exists bool)
+	// SELinux and AppArmor say whether the host enforces labels and profiles.
+	SELinux  bool
+	AppArmor bool
 	// Verity is the mount policy: "require", "try" or "off".
 	Verity string
 }
@@ -108,6 +118,9 @@ type Output struct {
 	DropIn   []byte // NAME.service.d/50-atomic.conf
 	Tmpfiles []byte // NAME.conf; nil if nothing is to be written
 
+	// HostFiles are files, symlinks, and directories that are empty in the
+	// image. The directories on the way to them are not listed: whoever
+	// installs them makes what is missing, mode 0755.
 	HostFiles []HostFile
 	// HostFileTemplates are the paths among HostFiles that were substituted,
 	// Renames the manifest's renameFiles after substitution.
@@ -117,8 +130,15 @@ type Output struct {
 	// Values are all values, in the end, for the record.
 	Values map[string]string
 
-	// MountPoints must exist in the root file system before it is sealed.
+	// MountPoints must be added to the root file system before it is sealed,
+	// parents before children. Directories are root's, mode 0755; files are
+	// empty.
 	MountPoints []MountPoint
+
+	// RunOnce says that the image is to be run once and not installed (label
+	// atomic.run=once); UseLinks is the manifest's.
+	RunOnce  bool
+	UseLinks bool
 
 	StopSignal string // "SIGTERM"
 	Notify     string // "relay" or "launcher", see record.Start

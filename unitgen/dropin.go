@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unitgen
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	rspec "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Paths inside the host, as units and configurations name them.
+func runDirectory(name string) string { return "/run/atomic/" + name }
+func pidFile(name string) string      { return runDirectory(name) + "/pid" }
+
+// MountUnit renders the unit that mounts a deployment's root file system at
+// where. image is the fs-verity digest of the image in hex, verity the policy.
+func MountUnit(name string, generation int, where, image, verity string) (unitName string, content []byte) {
+	var b strings.Builder
+	deployment := name + "." + strconv.Itoa(generation)
+	fmt.Fprintf(&b, `# Written by atomic for the container %s. Changes are lost at its next update.
+[Unit]
+Description=Root file system of container %s
+Documentation=man:atomic(1)
+DefaultDependencies=no
+Conflicts=umount.target
+Before=umount.target
+
+[Mount]
+What=%s
+Where=%s
+Type=atomic
+Options=ro,image=%s,verity=%s
+`, name, name, deployment, escapeSpecifiers(where), image, verity)
+	return unit.UnitNamePathEscape(where) + ".mount", []byte(b.String())
+}
+
+// escapeSpecifiers protects a literal text from systemd's % expansion.
+func escapeSpecifiers(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// quoteWord writes one word of a setting that is a list of words.
+func quoteWord(s string) string {
+	s = escapeSpecifiers(s)
+	if s != "" && !strings.ContainsAny(s, " \t\n\"'\\;#") {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(s) + `"`
+}
+
+// dropIn renders 50-atomic.conf: how the process is handed over, and what of
+// config.json is systemd's business. What the template asks of systemd stays.
+func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	unset := func(key string) bool { return !assigned(r.settings, "Service", key) }
+	line("# Written by atomic for the container %s. Changes are lost at its next update;", r.in.Name)
+	line("# systemctl edit %s.service makes a drop-in that is not.", r.in.Name)
+	line("[Unit]")
+	line("RequiresMountsFor=%s", quoteWord(r.in.DestDir+"/rootfs"))
+	if launched && !assigned(r.settings, "Unit", "SourcePath") {
+		line("SourcePath=%s", escapeSpecifiers(r.in.DestDir+"/config.json"))
+	}
+	line("")
+	line("[Service]")
+	if launched {
+		line("Type=notify")
+		line("NotifyAccess=main")
+		line("PIDFile=%s", pidFile(r.in.Name))
+		line("RuntimeDirectory=atomic/%s", r.in.Name)
+		if unset("KillMode") {
+			line("KillMode=mixed")
+		}
+		line("KillSignal=%s", r.out.StopSignal)
+		line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
+		if !unset("WatchdogSec") {
+			r.warnf("WatchdogSec= is turned off: the payload can report that it is ready, but not that it is alive")
+			line("WatchdogSec=0")
+		}
+	}
+	if unset("Slice") {
+		line("Slice=atomic.slice")
+	}
+	if unset("SyslogIdentifier") {
+		line("SyslogIdentifier=%s", r.in.Name)
+	}
+	line("LogExtraFields=%s %s", quoteWord("CONTAINER_NAME="+r.in.Name), quoteWord("CONTAINER_IMAGE="+r.in.ImageName))
+	if launched {
+		r.resourceLimits(spec, line, unset)
+		r.devicePolicy(spec, line)
+	}
+	return []byte(b.String())
+}
+
+func assigned(settings []setting, section, key string) bool {
+	_, ok := last(settings, section, key)
+	return ok
+}
+
+// resourceLimits makes unit properties of config.json's limits: the cgroup is
+// systemd's. A limit that the template's unit sets itself wins.
+func (r *renderer) resourceLimits(spec *rspec.Spec, line func(string, ...any), unset func(string) bool) {
+	res := spec.Linux.Resources
+	if res == nil {
+		return
+	}
+	set := func(key, format string, args ...any) {
+		if unset(key) {
+			line(key+"="+format, args...)
+		}
+	}
+	if m := res.Memory; m != nil {
+		if m.Limit != nil && *m.Limit > 0 {
+			set("MemoryMax", "%d", *m.Limit)
+		}
+		if m.Limit != nil && m.Swap != nil && *m.Swap >= *m.Limit && *m.Limit > 0 {
+			set("MemorySwapMax", "%d", *m.Swap-*m.Limit)
+		}
+		if m.Reservation != nil && *m.Reservation > 0 {
+			set("MemoryLow", "%d", *m.Reservation)
+		}
+	}
+	if c := res.CPU; c != nil {
+		if c.Shares != nil && *c.Shares >= 2 {
+			set("CPUWeight", "%d", min(1+(*c.Shares-2)*9999/262142, 10000))
+		}
+		if c.Quota != nil && *c.Quota > 0 {
+			period := uint64(100000)
+			if c.Period != nil && *c.Period > 0 {
+				period = *c.Period
+			}
+			set("CPUQuota", "%d%%", max(uint64(*c.Quota)*100/period, 1))
+		}
+		if c.Cpus != "" {
+			set("AllowedCPUs", "%s", quoteWord(c.Cpus))
+		}
+		if c.Mems != "" {
+			set("AllowedMemoryNodes", "%s", quoteWord(c.Mems))
+		}
+	}
+	if p := res.Pids; p != nil && p.Limit != nil && *p.Limit > 0 {
+		set("TasksMax", "%d", *p.Limit)
+	}
+	if res.BlockIO != nil || len(res.HugepageLimits) > 0 || res.Network != nil || len(res.Rdma) > 0 || len(res.Unified) > 0 {
+		r.warnf("config.json limits block I/O, huge pages, network or RDMA: set the matching unit property instead")
+	}
+}
+
+// devicePolicy makes unit properties of config.json's device rules. Without a
+// rule that allows everything the container gets the usual pseudo devices,
+// its own nodes and whatever the rules allow.
+func (r *renderer) devicePolicy(spec *rspec.Spec, line func(string, ...any)) {
+	rules := deviceRules(spec)
+	if slices.Contains(rules, deviceRule{"*", "rwm"}) {
+		line("DevicePolicy=auto")
+		return
+	}
+	line("DevicePolicy=closed")
+	line("DeviceAllow=char-pts rw")
+	for _, d := range rules {
+		line("DeviceAllow=%s %s", d.node, d.access)
+	}
+}
+
+// deviceRule is an argument pair of DeviceAllow=; node "*" is every device.
+type deviceRule struct{ node, access string }
+
+func deviceRules(spec *rspec.Spec) []deviceRule {
+	var rules []deviceRule
+	add := func(d deviceRule) {
+		if !slices.Contains(rules, d) {
+			rules = append(rules, d)
+		}
+	}
+	if spec.Linux.Resources != nil {
+		for _, d := range spec.Linux.Resources.Devices {
+			access := d.Access
+			if access == "" {
+				access = "rwm"
+			}
+			any := d.Type == "" || d.Type == "a"
+			switch {
+			case !d.Allow && any:
+				rules = nil // what follows is an allow-list
+			case !d.Allow:
+				// An exception from an allow-all list; DeviceAllow= has none.
+			case any:
+				rules = []deviceRule{{"*", "rwm"}}
+			default:
+				add(deviceRule{deviceNode(d), access})
+			}
+		}
+	}
+	for _, d := range spec.Linux.Devices {
+		if d.Type == "c" || d.Type == "u" || d.Type == "b" {
+			major, minor := d.Major, d.Minor
+			add(deviceRule{deviceNode(rspec.LinuxDeviceCgroup{Type: d.Type, Major: &major, Minor: &minor}), "rwm"})
+		}
+	}
+	return rules
+}
+
+// deviceNode names a device class or node in systemd's terms.
+func deviceNode(d rspec.LinuxDeviceCgroup) string {
+	class := "char"
+	if d.Type == "b" {
+		class = "block"
+	}
+	switch {
+	case d.Major == nil || *d.Major < 0:
+		return class + "-*"
+	case d.Minor == nil || *d.Minor < 0:
+		return fmt.Sprintf("%s-%d", class, *d.Major)
+	}
+	return fmt.Sprintf("/dev/%s/%d:%d", class, *d.Major, *d.Minor)
+}
+
+// stopSignal is the signal that asks the payload to end: the template's, then
+// the image's, then SIGTERM.
+func (r *renderer) stopSignal(config ispec.ImageConfig) string {
+	if s, ok := last(r.settings, "Service", "KillSignal"); ok {
+		return signalName(s)
+	}
+	if config.StopSignal != "" {
+		return signalName(config.StopSignal)
+	}
+	return "SIGTERM"
+}
+
+var signalNames = [...]string{
+	1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 5: "TRAP", 6: "ABRT", 7: "BUS", 8: "FPE", 9: "KILL", 10: "USR1",
+	11: "SEGV", 12: "USR2", 13: "PIPE", 14: "ALRM", 15: "TERM", 16: "STKFLT", 17: "CHLD", 18: "CONT", 19: "STOP",
+	20: "TSTP", 21: "TTIN", 22: "TTOU", 23: "URG", 24: "XCPU", 25: "XFSZ", 26: "VTALRM", 27: "PROF", 28: "WINCH",
+	29: "IO", 30: "PWR", 31: "SYS",
+}
+
+// signalName turns any spelling of a signal into systemd's; "" if there is no
+// such signal.
+func signalName(s string) string {
+	s = strings.ToUpper(strings.TrimSpace(s))
+	if n, err := strconv.Atoi(s); err == nil {
+		switch {
+		case n > 0 && n < len(signalNames):
+			return "SIG" + signalNames[n]
+		case n >= 34 && n <= 64:
+			return "SIGRTMIN+" + strconv.Itoa(n-34)
+		}
+		return ""
+	}
+	s = strings.TrimPrefix(s, "SIG")
+	if slices.Contains(signalNames[1:], s) {
+		return "SIG" + s
+	}
+	if off, ok := strings.CutPrefix(s, "RTMIN"); ok && (off == "" || off[0] == '+') {
+		if n, err := strconv.Atoi("0" + strings.TrimPrefix(off, "+")); err == nil && n <= 30 {
+			return "SIGRTMIN+" + strconv.Itoa(n)
+		}
+	}
+	return ""
+}
+
+// launches reports whether the unit starts the container: whether the command
+// of an ExecStart= is $EXEC_START.
+func (r *renderer) launches() bool {
+	return slices.ContainsFunc(r.settings, func(s setting) bool {
+		return s.section == "Service" && s.key == "ExecStart" && r.isLaunch(s.value)
+	})
+}
+
+func (r *renderer) isLaunch(command string) bool {
+	fields := strings.Fields(command)
+	return len(fields) == 3 && fields[0] == path.Clean(r.in.Host.Launcher) && fields[1] == "start" &&
+		strings.Trim(fields[2], `"'`) == r.in.Name
+}

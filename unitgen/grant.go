@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unitgen
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+// GrantAll is the grant that allows everything.
+const GrantAll = "all"
+
+// grantKinds are the words a grant can begin with; docs/formats/grants.md
+// explains each.
+var grantKinds = []string{
+	"path", "cap", "ns", "device", "exec", "hostfs", "setuid", "tmpfiles",
+	"unit", "port", "mount", "propagate", "lsm", "sysctl",
+}
+
+// ValidGrant reports whether s is a grant.
+func ValidGrant(s string) error {
+	if s == GrantAll {
+		return nil
+	}
+	fail := func(text string) error {
+		return hint.New(fmt.Errorf("grant %q: %w", s, errors.New(text)),
+			"a grant is KIND:WHAT, for example path:/etc/ssl:ro or cap:NET_ADMIN, or all; see atomic-grants(7)")
+	}
+	kind, what, ok := strings.Cut(s, ":")
+	switch {
+	case !ok || what == "":
+		return fail("is not KIND:WHAT")
+	case !slices.Contains(grantKinds, kind):
+		return fail("has no known kind")
+	case strings.ContainsFunc(s, isControl):
+		return fail("contains a control character")
+	}
+	switch kind {
+	case "path":
+		p, mode := pathGrant(what)
+		if mode == "" {
+			return fail("must end in :ro or :rw")
+		}
+		what = p
+		fallthrough
+	case "hostfs", "setuid", "tmpfiles", "propagate":
+		if !path.IsAbs(what) || path.Clean(what) != what {
+			return fail("does not name an absolute, clean path")
+		}
+	}
+	return nil
+}
+
+// Granted reports whether one of the grants covers a wanted permission. A
+// grant for a path covers everything below it, read-write covers read-only,
+// and a grant that names no argument covers every argument.
+func Granted(grants []string, want string) bool {
+	kind, what, _ := strings.Cut(want, ":")
+	return slices.ContainsFunc(grants, func(g string) bool {
+		if g == GrantAll || g == want {
+			return true
+		}
+		k, have, ok := strings.Cut(g, ":")
+		if !ok || k != kind {
+			return false
+		}
+		switch kind {
+		case "path":
+			hp, hm := pathGrant(have)
+			wp, wm := pathGrant(what)
+			return hm != "" && within(wp, hp) && (hm == "rw" || wm == "ro")
+		case "hostfs", "tmpfiles", "propagate":
+			return within(what, have)
+		case "exec", "unit":
+			key, _, _ := strings.Cut(what, "=")
+			return have == key
+		case "device":
+			return have == "*:rwm"
+		case "cap":
+			return have == "ALL"
+		}
+		return false
+	})
+}
+
+func pathGrant(s string) (p, mode string) {
+	for _, mode := range []string{"ro", "rw"} {
+		if p, ok := strings.CutSuffix(s, ":"+mode); ok {
+			return p, mode
+		}
+	}
+	return s, ""
+}
+
+func (r *renderer) granted(want string) bool { return Granted(r.in.Grants, want) }
+
+// ask notes one permission that the deployment needs.
+func (r *renderer) ask(grant string, byDefault bool, why string) {
+	for i := range r.out.Permissions {
+		if p := &r.out.Permissions[i]; p.Grant == grant {
+			p.Default = p.Default && byDefault
+			return
+		}
+	}
+	r.out.Permissions = append(r.out.Permissions, Permission{Grant: grant, Default: byDefault, Why: why})
+}
+
+// missing lists the permissions that neither the default profile nor a grant
+// covers.
+func (r *renderer) missing() []string {
+	var missing []string
+	for _, p := range r.out.Permissions {
+		if !p.Default && !r.granted(p.Grant) {
+			missing = append(missing, p.Grant)
+		}
+	}
+	return missing
+}
+
+// readablePaths may be mounted read-only by any container.
+var readablePaths = []string{
+	"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/etc/localtime", "/etc/timezone", "/etc/machine-id",
+	"/etc/os-release", "/usr/lib/os-release", "/usr/share/zoneinfo",
+	"/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/etc/ca-certificates",
+	"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+}
+
+// reservedNames are directories and files of the host that a container does
+// not own because it happens to be called like them.
+var reservedNames = strings.Fields(`
+	adjtime alternatives apparmor apparmor.d apt atomic audit bash bash.bashrc binfmt.d ca-certificates cni
+	containers cron cron.d cron.daily cron.hourly cron.monthly cron.weekly crontab crypttab dbus dbus-1 default
+	dnf docker docker.sock dpkg environment environment.d fstab group gshadow host.conf hostname hosts init init.d
+	initramfs-tools inittab issue kernel ld.so ld.so.cache ld.so.conf ld.so.conf.d ld.so.preload localtime lock
+	login.defs machine-id modprobe.d modules modules-load.d motd mount netns network networks NetworkManager
+	nsswitch.conf opt os-release pam pam.d pam.conf passwd pki polkit-1 private profile profile.d rc.local
+	resolv.conf rpm rc root security selinux securetty services shadow shells skel ssh ssl subgid subuid sudo
+	sudoers sudoers.d sysconfig sysctl sysctl.conf sysctl.d systemd sysusers.d tmpfiles.d udev user utmp xtables.lock
+	yum yum.repos.d`)
+
+// own reports whether a host path belongs to the container by its name: the
+// first component below one of the host's directories for configuration,
+// state and run-time files is the container's or the image's name.
+func (r *renderer) own(p string) bool {
+	p = hostPath(p)
+	bases := []string{
+		r.values["CONF_DIRECTORY"], r.values["STATE_DIRECTORY"], r.values["RUN_DIRECTORY"],
+		"/etc/default", "/etc/sysconfig", "/var/log", "/var/cache",
+	}
+	for _, base := range bases {
+		rest, ok := strings.CutPrefix(p, strings.TrimSuffix(hostPath(base), "/")+"/")
+		if !ok {
+			continue
+		}
+		first, _, _ := strings.Cut(rest, "/")
+		if r.ownName(first) {
+			return true
+		}
+	}
+	return within(p, r.in.DestDir)
+}
+
+// ownName reports whether a file name begins with the container's or the
+// image's name: etcd, etcd.conf, etcd-data; also flanneld for flannel.
+func (r *renderer) ownName(file string) bool {
+	if slices.Contains(reservedNames, file) || strings.ContainsAny(file, "*?[") {
+		return false
+	}
+	for _, name := range []string{r.in.Name, imageBase(r.in.ImageName)} {
+		rest, ok := strings.CutPrefix(file, name)
+		if name != "" && ok && !slices.Contains(reservedNames, name) &&
+			(rest == "" || rest == "d" || strings.ContainsAny(rest[:1], ".-_@")) {
+			return true
+		}
+	}
+	return false
+}
+
+// imageBase is the last component of an image name without tag and digest.
+func imageBase(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	image = image[strings.LastIndexByte(image, '/')+1:]
+	image, _, _ = strings.Cut(image, ":")
+	return image
+}
+
+// hostPath resolves the symlinks that every host has.
+func hostPath(p string) string {
+	p = path.Clean(p)
+	for from, to := range map[string]string{"/var/run": "/run", "/var/lock": "/run/lock"} {
+		if within(p, from) {
+			return to + strings.TrimPrefix(p, from)
+		}
+	}
+	return p
+}
+
+// pathByDefault reports whether the default profile lets a container mount a
+// host path.
+func (r *renderer) pathByDefault(p string, rw bool) bool {
+	p = hostPath(p)
+	if r.own(p) {
+		return true
+	}
+	return !rw && slices.ContainsFunc(readablePaths, func(d string) bool { return within(p, d) })
+}
+
+// hostfsByDefault reports whether the default profile lets an image install a
+// file on the host.
+func (r *renderer) hostfsByDefault(p string) bool {
+	p = hostPath(p)
+	return r.own(p) || strings.HasPrefix(p, "/usr/local/") ||
+		strings.HasPrefix(p, "/etc/sysconfig/") || strings.HasPrefix(p, "/etc/default/")
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unitgen
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	rspec "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultCapabilities need no grant. DAC_READ_SEARCH is among them because
+// the contract's images ask for it by habit; harden takes out its sting.
+var defaultCapabilities = strings.Fields(`CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER
+	CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
+	CAP_SYS_CHROOT`)
+
+// askConfig notes what a configuration asks of the host.
+func (r *renderer) askConfig(spec *rspec.Spec) {
+	why := func(pointer string) string {
+		off := r.offset(pointer)
+		if _, ok := r.places[pointer]; !ok && r.generated && strings.HasPrefix(pointer, "/mounts/") {
+			return "generated from the " + imageConfigFile
+		}
+		return r.config.where(off)
+	}
+	r.askMounts(spec, why)
+	if c := spec.Process.Capabilities; c != nil {
+		for _, name := range slices.Sorted(slices.Values(slices.Concat(c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient))) {
+			r.ask("cap:"+strings.TrimPrefix(name, "CAP_"), slices.Contains(defaultCapabilities, name), why("/process/capabilities"))
+		}
+	}
+	r.askNamespaces(spec, why)
+	for _, d := range deviceRules(spec) {
+		r.ask("device:"+d.node+":"+d.access, harmlessDevice(d), why("/linux/resources/devices"))
+	}
+	for _, h := range hooks(spec) {
+		r.ask("exec:hook-"+h.stage+"="+strings.Join(append([]string{h.Path}, h.Args...), " "),
+			h.stage == "createContainer" || h.stage == "startContainer", why("/hooks"))
+	}
+	if l := spec.Process.SelinuxLabel; l != "" {
+		r.ask("lsm:"+l, false, why("/process/selinuxLabel"))
+	}
+	if p := spec.Process.ApparmorProfile; p != "" {
+		r.ask("lsm:"+p, false, why("/process/apparmorProfile"))
+	}
+	for _, key := range slices.Sorted(maps.Keys(spec.Linux.Sysctl)) {
+		byDefault := namespace(spec, rspec.NetworkNamespace) != nil && strings.HasPrefix(key, "net.") ||
+			namespace(spec, rspec.IPCNamespace) != nil && !strings.HasPrefix(key, "net.")
+		r.ask("sysctl:"+key, byDefault, why("/linux/sysctl"))
+	}
+}
+
+func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
+	for i, m := range spec.Mounts {
+		at := why("/mounts/" + strconv.Itoa(i))
+		if !isBind(m) {
+			r.askFilesystem(m, at)
+			continue
+		}
+		if within(m.Source, runDirectory(r.in.Name)+"/host") {
+			continue // ours
+		}
+		mode := "ro"
+		if writable(m.Options) {
+			mode = "rw"
+		}
+		byDefault := r.pathByDefault(m.Source, mode == "rw") && !strings.ContainsFunc(m.Source, isControl)
+		r.ask("path:"+m.Source+":"+mode, byDefault, at)
+		if slices.Contains(m.Options, "rshared") || slices.Contains(m.Options, "shared") {
+			r.ask("propagate:"+m.Source, false, at)
+		}
+		for j, outer := range spec.Mounts {
+			if i != j && isBind(outer) && writable(outer.Options) && m.Source != outer.Source && within(m.Source, outer.Source) {
+				r.warnf("the container can write %s and so replace the mount source %s below it", outer.Source, m.Source)
+				break
+			}
+		}
+	}
+}
+
+// askFilesystem notes mounts of file systems other than the private ones that
+// every container has.
+func (r *renderer) askFilesystem(m rspec.Mount, at string) {
+	switch m.Type {
+	case "proc", "tmpfs", "devpts", "mqueue":
+		return
+	case "cgroup", "cgroup2":
+		if writable(m.Options) {
+			r.ask("mount:"+m.Type+":rw", false, at)
+		}
+	case "sysfs":
+		// Without capabilities a writable sysfs is still uid 0's to write.
+		if writable(m.Options) {
+			r.ask("mount:sysfs:rw", false, at)
+		}
+	default:
+		r.ask(strings.TrimSuffix("mount:"+m.Type+":"+m.Source, ":"), false, at)
+	}
+}
+
+func (r *renderer) askNamespaces(spec *rspec.Spec, why func(string) string) {
+	at := why("/linux/namespaces")
+	for _, ns := range []struct {
+		t         rspec.LinuxNamespaceType
+		byDefault bool
+	}{
+		{rspec.NetworkNamespace, true}, // the contract's default
+		{rspec.UTSNamespace, true},     // shows the host's name, changes nothing without SYS_ADMIN
+		{rspec.PIDNamespace, false},
+		{rspec.IPCNamespace, false},
+		{rspec.MountNamespace, false},
+	} {
+		got := namespace(spec, ns.t)
+		switch {
+		case got == nil:
+			r.ask("ns:"+string(ns.t)+"-host", ns.byDefault, at)
+		case got.Path != "":
+			r.ask("ns:"+string(ns.t)+":"+got.Path, false, at)
+		}
+	}
+	switch spec.Linux.RootfsPropagation {
+	case "shared", "rshared":
+		r.ask("propagate:/", false, why("/linux/rootfsPropagation"))
+	}
+}
+
+func harmlessDevice(d deviceRule) bool {
+	switch d.node {
+	case "/dev/char/1:3", "/dev/char/1:5", "/dev/char/1:7", "/dev/char/1:8", "/dev/char/1:9",
+		"/dev/char/5:0", "/dev/char/5:2", "char-136":
+		return true
+	}
+	// Making a node without being allowed to open it is harmless.
+	return d.access == "m"
+}
+
+// askHostFiles notes what is installed on the host.
+func (r *renderer) askHostFiles() {
+	for _, f := range r.out.HostFiles {
+		why := hostfsDir + f.Path
+		byDefault := r.hostfsByDefault(f.Path)
+		if f.Mode&fs.ModeSymlink != 0 {
+			target := f.Target
+			if !path.IsAbs(target) {
+				target = path.Join(path.Dir(f.Path), target)
+			}
+			byDefault = byDefault && (r.hostfsByDefault(target) || r.pathByDefault(target, false))
+			why += " -> " + f.Target
+		}
+		r.ask("hostfs:"+f.Path, byDefault, why)
+		if f.Mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+			r.ask("setuid:"+f.Path, false, fmt.Sprintf("%s (mode %v, owner %d:%d)", why, f.Mode, f.UID, f.GID))
+		}
+	}
+}
+
+// askTmpfiles notes the lines of the tmpfiles template that reach beyond the
+// container's own directories.
+func (r *renderer) askTmpfiles() {
+	for _, l := range r.tmpLines {
+		why := r.tmpText.where(l.offset)
+		byDefault := r.own(l.path) && !strings.Contains(l.path, "%")
+		switch l.kind[0] {
+		case 'd', 'D', 'e', 'v', 'q', 'Q', 'f', 'F', 'p', 'x', 'X', 'r', 'R', 'z', 'Z':
+		case 'L', 'C':
+			byDefault = byDefault && l.arg != "" && (r.own(l.arg) || r.pathByDefault(l.arg, false))
+		default:
+			byDefault = false
+		}
+		r.ask("tmpfiles:"+l.path, byDefault, why+" ("+l.kind+")")
+		if m := strings.TrimLeft(l.mode, "~:"); len(m) == 4 && m[0] != '0' && m[0] != '1' || len(m) == 5 && m[1] != '0' && m[1] != '1' {
+			if l.kind[0] != 'd' && l.kind[0] != 'D' || m[len(m)-4] >= '4' {
+				r.ask("setuid:"+l.path, false, why)
+			}
+		}
+	}
+}
+
+// askPorts notes the ports that the image says it listens on.
+func (r *renderer) askPorts(config ispec.ImageConfig) {
+	for _, p := range slices.Sorted(maps.Keys(config.ExposedPorts)) {
+		r.ask("port:"+p, true, "the image's ExposedPorts")
+	}
+}

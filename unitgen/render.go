@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unitgen
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/templates"
+)
+
+// A renderer is one call of Render: what is rendered so far.
+type renderer struct {
+	in     Input
+	out    *Output
+	probs  *Problems
+	values map[string]string
+
+	runOnce   bool
+	generated bool  // the configuration is the default one
+	config    *text // config.json before normalisation
+	places    map[string]int
+	unit      *text
+	settings  []setting
+	tmpText   *text
+	tmpLines  []tmpfilesLine
+	// made are the paths that tmpfiles makes: 'd' or 'f'.
+	made map[string]byte
+}
+
+// Render renders a deployment. Its error is *Problems, and lists everything
+// that is wrong with the input at once. Missing grants are not an error: the
+// caller asks for them (Output.Missing).
+func Render(in Input) (*Output, error) {
+	r := &renderer{in: in, out: &Output{}, probs: &Problems{}, made: map[string]byte{}}
+	r.checkInput()
+	m, err := ParseManifest(in.Exports.Manifest)
+	if p, ok := err.(*Problems); ok { //nolint:errorlint // ParseManifest returns nothing else.
+		r.probs.List = append(r.probs.List, p.List...)
+	}
+	r.out.Warnings = checkValues(&r.in, r.probs)
+	r.values = values(&r.in, m)
+	r.runOnce = label(in.ImageConfig.Config.Labels, "atomic.run") == "once"
+	r.out.RunOnce, r.out.UseLinks = r.runOnce, m.UseLinks
+
+	r.tmpfiles()
+	spec := r.configuration(m)
+	r.hostFiles(m)
+	r.service(m, spec)
+	r.permissions(spec)
+	if err := r.probs.err(); err != nil {
+		return nil, err
+	}
+	if r.out.Config, err = encode(spec); err != nil {
+		return nil, fmt.Errorf("encode config.json: %w", err)
+	}
+	r.out.Values = r.values
+	r.out.Missing = r.missing()
+	return r.out, nil
+}
+
+func (r *renderer) warnf(format string, args ...any) {
+	if w := fmt.Sprintf(format, args...); !slices.Contains(r.out.Warnings, w) {
+		r.out.Warnings = append(r.out.Warnings, w)
+	}
+}
+
+func (r *renderer) checkInput() {
+	if err := ValidName(r.in.Name); err != nil {
+		r.probs.addf("--name", 0, 0, "%v", err)
+	}
+	if !path.IsAbs(r.in.DestDir) || path.Clean(r.in.DestDir) != r.in.DestDir {
+		r.probs.addf("deployment", 0, 0, "directory %q is not an absolute, clean path", r.in.DestDir)
+	}
+	for _, g := range r.in.Grants {
+		if err := ValidGrant(g); err != nil {
+			r.probs.addf("--grant", 0, 0, "%v", err)
+		}
+	}
+	for _, s := range []string{r.in.ImageName, r.in.ImageID, r.in.Host.Launcher, r.in.Host.Agent} {
+		if strings.ContainsFunc(s, isControl) {
+			r.probs.addf("image", 0, 0, "%q contains a control character", s)
+		}
+	}
+}
+
+// label looks an image label up in the spellings that the contract accepts.
+func label(labels map[string]string, name string) string {
+	for _, n := range []string{name, strings.ToLower(name), strings.ToUpper(name[:1]) + name[1:], strings.ToUpper(name)} {
+		if v, ok := labels[n]; ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// configuration renders config.json: the image's verbatim file, its template,
+// or the default completed from the image's own configuration. nil means an
+// empty one.
+func (r *renderer) configuration(m Manifest) *rspec.Spec {
+	switch e := r.in.Exports; {
+	case e.ConfigJSON != nil:
+		r.config = plain("/exports/config.json", e.ConfigJSON)
+	case e.ConfigTemplate != nil:
+		r.config = substitute("/exports/config.json.template", e.ConfigTemplate, r.values, r.probs)
+	case m.NoContainerService:
+		return nil
+	default:
+		r.generated = true
+		r.config = substitute(templates.ConfigFile, templates.Config, r.values, r.probs)
+	}
+	if r.config == nil {
+		return nil
+	}
+	before := len(r.probs.List)
+	checkFragments(r.config, r.probs)
+	if len(r.probs.List) > before {
+		return nil
+	}
+	spec := parseConfig(r.config, r.probs)
+	if spec == nil {
+		return nil
+	}
+	if r.generated {
+		r.fillConfig(spec, r.in.ImageConfig.Config)
+	}
+	r.normalise(spec)
+	r.checkConfig(spec)
+	return spec
+}
+
+// service renders the unit and what depends on it.
+func (r *renderer) service(m Manifest, spec *rspec.Spec) {
+	if m.NoContainerService || r.runOnce {
+		return
+	}
+	if t := r.in.Exports.ServiceTemplate; t != nil {
+		r.unit = substitute("/exports/service.template", t, r.values, r.probs)
+	} else {
+		r.unit = substitute(templates.ServiceFile, templates.Service, r.values, r.probs)
+	}
+	if r.unit == nil {
+		return
+	}
+	checkLines(r.unit, false, r.probs)
+	r.settings = parseUnit(r.unit, r.probs)
+	r.out.Unit = r.unit.out
+	if r.out.StopSignal = r.stopSignal(r.in.ImageConfig.Config); r.out.StopSignal == "" {
+		r.warnf("the stop signal %q is unknown: SIGTERM it is", r.in.ImageConfig.Config.StopSignal)
+		r.out.StopSignal = "SIGTERM"
+	}
+	launched := r.launches()
+	if spec == nil {
+		if launched && r.config != nil && len(r.probs.List) == 0 {
+			r.probs.addf(r.config.file, 1, 1, "is empty: there is nothing for $EXEC_START to start")
+		}
+		spec = &rspec.Spec{Process: &rspec.Process{}, Linux: &rspec.Linux{}}
+		launched = false
+	}
+	r.out.Notify = "launcher"
+	if t, _ := last(r.settings, "Service", "Type"); launched && (t == "notify" || t == "notify-reload") {
+		r.out.Notify = "relay"
+		r.out.NotifyPath = r.notifyMount(spec)
+	}
+	r.out.DropIn = r.dropIn(spec, launched)
+	if launched {
+		r.generateTmpfiles(spec)
+		r.out.MountPoints = r.mountPoints(spec)
+	}
+}
+
+func (r *renderer) permissions(spec *rspec.Spec) {
+	if spec != nil {
+		r.askConfig(spec)
+	}
+	r.askPorts(r.in.ImageConfig.Config)
+	if r.unit != nil {
+		r.askUnit(r.launches())
+	}
+	if r.tmpText != nil {
+		r.askTmpfiles()
+	}
+	r.askHostFiles()
+}
+
+// encode writes config.json; an absent configuration is an empty object.
+func encode(spec *rspec.Spec) ([]byte, error) {
+	if spec == nil {
+		return []byte("{}\n"), nil
+	}
+	content, err := json.MarshalIndent(spec, "", "  ")
+	return append(content, '\n'), err
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unitgen
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	rspec "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const tmpfilesFile = "/exports/tmpfiles.template"
+
+// tmpfilesLine is one line of a tmpfiles.d file.
+type tmpfilesLine struct {
+	kind   string // "d", "f+", …
+	path   string
+	mode   string
+	arg    string
+	offset int
+}
+
+// parseTmpfiles reads the rendered tmpfiles template and reports lines that
+// systemd-tmpfiles would not accept or that name a path by a detour.
+func parseTmpfiles(t *text, probs *Problems) []tmpfilesLine {
+	var all []tmpfilesLine
+	offset := 0
+	for line := range strings.Lines(string(t.out)) {
+		at := offset
+		offset += len(line)
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0][0] == '#' {
+			continue
+		}
+		if len(f) < 2 {
+			probs.add(t.problem(at, "tmpfiles line has no path"))
+			continue
+		}
+		p := strings.Trim(f[1], `"'`)
+		if !path.IsAbs(p) && !strings.HasPrefix(p, "%") || path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
+			probs.add(t.problem(at, "tmpfiles path %q is not an absolute, clean path", p))
+			continue
+		}
+		if strings.IndexByte("fFwdDevqQpLcbCxXrRzZtThHaA", f[0][0]) < 0 {
+			probs.add(t.problem(at, "unknown tmpfiles line type %q", f[0]))
+			continue
+		}
+		l := tmpfilesLine{kind: f[0], path: path.Clean(p), offset: at}
+		if len(f) > 2 {
+			l.mode = f[2]
+		}
+		if len(f) > 6 {
+			l.arg = strings.Join(f[6:], " ")
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// tmpfiles renders the tmpfiles.d file and notes in r.made what it makes.
+// Without a template there is a line for every bind source that the host
+// lacks; an empty template suppresses that.
+func (r *renderer) tmpfiles() {
+	if r.in.Exports.Tmpfiles == nil {
+		return
+	}
+	r.tmpText = substitute(tmpfilesFile, r.in.Exports.Tmpfiles, r.values, r.probs)
+	if r.tmpText == nil {
+		return
+	}
+	checkLines(r.tmpText, true, r.probs)
+	r.tmpLines = parseTmpfiles(r.tmpText, r.probs)
+	for _, l := range r.tmpLines {
+		switch l.kind[0] {
+		case 'd', 'D', 'v', 'q', 'Q', 'C':
+			r.made[l.path] = 'd'
+		case 'f', 'F', 'w', 'p', 'c', 'b', 'L':
+			r.made[l.path] = 'f'
+		}
+	}
+	if len(r.tmpText.out) > 0 {
+		r.out.Tmpfiles = r.tmpText.out
+	}
+}
+
+// generateTmpfiles writes the file for a configuration without a template.
+func (r *renderer) generateTmpfiles(spec *rspec.Spec) {
+	if r.in.Exports.Tmpfiles != nil || r.in.Host.Exists == nil {
+		return
+	}
+	var b strings.Builder
+	b.Write(r.out.Tmpfiles) // the volumes of an image without templates
+	done := map[string]bool{}
+	for _, m := range spec.Mounts {
+		if !isBind(m) || done[m.Source] || r.made[m.Source] != 0 || within(m.Source, "/run/atomic") || r.in.Host.Exists(m.Source) {
+			continue
+		}
+		done[m.Source] = true
+		kind, mode := "d", "0700"
+		if e, ok := r.lookup(r.resolve(m.Destination)); ok && e.Mode.IsRegular() {
+			// A directory cannot be mounted on the file that the image has.
+			kind, mode = "f", "0600"
+		}
+		if within(m.Source, "/dev") || within(m.Source, "/proc") || within(m.Source, "/sys") {
+			r.warnf("the host has no %s, which the container mounts", m.Source)
+			continue
+		}
+		if strings.ContainsFunc(m.Source, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+			continue // refused by the permission report
+		}
+		fmt.Fprintf(&b, "%s %s %s %d %d - -\n", kind, quoteWord(m.Source), mode, r.in.Host.UID, r.in.Host.GID)
+	}
+	if b.Len() > 0 {
+		r.out.Tmpfiles = []byte(b.String())
+	}
+}

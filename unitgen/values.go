@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unitgen
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// knownCapabilities are the capabilities of the current kernel in the order
+// of their numbers.
+var knownCapabilities = [...]string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID",
+	"CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK",
+	"CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+	"CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
+	"CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE",
+	"CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG",
+	"CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF",
+	"CAP_CHECKPOINT_RESTORE",
+}
+
+// hostCapabilities is the bounding set of the host; every known capability if
+// the caller does not say.
+func (h HostFacts) hostCapabilities() []string {
+	if h.Capabilities == nil {
+		return knownCapabilities[:]
+	}
+	return h.Capabilities
+}
+
+// forcedValues are the built-in variables that nobody can override.
+func forcedValues(in *Input) map[string]string {
+	start := in.Host.Launcher + " start " + in.Name
+	return map[string]string{
+		"DESTDIR":       in.DestDir,
+		"NAME":          in.Name,
+		"EXEC_START":    start,
+		"EXEC_STOP":     "",
+		"EXEC_STARTPRE": "",
+		"EXEC_STOPPOST": "",
+		"HOST_UID":      strconv.Itoa(in.Host.UID),
+		"HOST_GID":      strconv.Itoa(in.Host.GID),
+		"IMAGE_NAME":    in.ImageName,
+		"IMAGE_ID":      in.ImageID,
+	}
+}
+
+// hostValues are the built-in variables that --set overrides, but an image's
+// defaults do not.
+func hostValues(in *Input) map[string]string {
+	return map[string]string{
+		"RUN_DIRECTORY":            "/run",
+		"PIDFILE":                  pidFile(in.Name),
+		"CONF_DIRECTORY":           "/etc",
+		"STATE_DIRECTORY":          "/var/lib",
+		"ALL_PROCESS_CAPABILITIES": `"` + strings.Join(in.Host.hostCapabilities(), "\",\n\"") + "\"\n",
+		"RUNTIME":                  in.Host.Launcher,
+		"ATOMIC":                   in.Host.Agent,
+	}
+}
+
+// values joins all values in the contract's precedence: forced, --set, host,
+// and the image's defaults; UUID alone prefers the image's default, and stays
+// what it was when a container is updated.
+func values(in *Input, m Manifest) map[string]string {
+	all := map[string]string{"UUID": in.Host.UUID}
+	maps.Copy(all, m.DefaultValues)
+	if old, ok := in.Previous["UUID"]; ok && old != "" {
+		all["UUID"] = old
+	}
+	maps.Copy(all, hostValues(in))
+	maps.Copy(all, in.Set)
+	maps.Copy(all, forcedValues(in))
+	return all
+}
+
+// checkValues reports values that cannot be right, and returns warnings for
+// those that have no effect.
+func checkValues(in *Input, probs *Problems) (warnings []string) {
+	forced := forcedValues(in)
+	for _, name := range slices.Sorted(maps.Keys(in.Set)) {
+		val := in.Set[name]
+		if name == "" || identifier(name) != len(name) {
+			probs.addf("--set", 0, 0, "Invalid value '%s=%s'.  Expected form NAME=VALUE", name, val)
+			continue
+		}
+		if strings.ContainsRune(val, 0) {
+			probs.add(Problem{File: "--set", Variable: name, Text: "contains a NUL byte"})
+		}
+		if _, ok := forced[name]; ok {
+			warnings = append(warnings, name+" is set by atomic itself; --set has no effect on it")
+		}
+	}
+	for _, name := range []string{"CONF_DIRECTORY", "STATE_DIRECTORY", "RUN_DIRECTORY", "PIDFILE"} {
+		if val, ok := in.Set[name]; ok && (!path.IsAbs(val) || path.Clean(val) != val) {
+			probs.add(Problem{File: "--set", Variable: name, Text: "is not an absolute, clean path"})
+		}
+	}
+	return warnings
+}

@@ -17,13 +17,13 @@ const (
 	newer  = "forky"
 )
 
-// Catalogue is every image there is, sorted by name. The order of the list
-// does not matter to the contents of a registry.
+// Catalogue is every image there is.
 func Catalogue() []Image {
 	var list []Image
 	list = append(list, etcdImages()...)
 	list = append(list, flanneldImages()...)
 	list = append(list, helloImages()...)
+	list = append(list, contractImages()...)
 	list = append(list, shapeImages()...)
 	list = append(list, brokenImages()...)
 	list = append(list, bigImages()...)
@@ -88,7 +88,7 @@ func labels(name, version, release, summary string) map[string]string {
 
 // applets are the busybox commands in the base layer.
 var applets = strings.Fields(`[ awk basename cat chmod chown cp cut date dd df diff dirname du echo env
-	false find grep head hostname id kill ln ls mkdir mknod mktemp mount mv nc nproc od pidof ps pwd
+	false find grep head hostname httpd id kill ln ls mkdir mknod mktemp mount mv nc nproc od pidof ps pwd
 	readlink rm rmdir sed sh sha256sum sleep sort stat sync tail test tee touch tr true tty uname uniq wc wget
 	which whoami xargs yes`)
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os/exec"
 	"path"
@@ -113,8 +114,11 @@ func checkTemplates(t *testing.T, exports tree) {
 			if key == "$" {
 				return []byte("$")
 			}
-			if v, ok := manifest.DefaultValues[key].(string); ok {
-				return []byte(v)
+			if key == "ALL_PROCESS_CAPABILITIES" {
+				return []byte(`"CAP_CHOWN", "CAP_KILL"`)
+			}
+			if v, ok := manifest.DefaultValues[key]; ok {
+				return fmt.Append(nil, v)
 			}
 			if !slices.Contains(builtin, key) {
 				t.Errorf("%s: unknown variable %s", name, m)

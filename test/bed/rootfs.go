@@ -124,6 +124,7 @@ func (r Recipe) build(ctx context.Context, dir string, log io.Writer) error {
 	args := []string{
 		"--mode=root", "--variant=minbase", "--format=directory",
 		`--aptopt=Acquire::Languages "none"`,
+		`--aptopt=Acquire::Check-Valid-Until "false"`, // the mirror may be a snapshot
 		"--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",

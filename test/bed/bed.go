@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,11 +157,35 @@ func (b *Bed) path(elem ...string) string {
 
 // writeUpper writes a file over the bed's root file system, before it boots.
 func (b *Bed) writeUpper(name string, mode os.FileMode, text string) error {
-	path := b.path("upper", name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := b.makeDirs(filepath.Dir(name)); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(text), mode)
+	path := b.path("upper", name)
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode) // despite umask
+}
+
+// makeDirs makes a directory over the bed's root file system, with its parents.
+// Those that the root file system has already keep their permissions.
+func (b *Bed) makeDirs(name string) error {
+	dir := ""
+	for part := range strings.SplitSeq(name, "/") {
+		dir = filepath.Join(dir, part)
+		mode := os.FileMode(0o755)
+		if info, err := os.Stat(filepath.Join(b.rootfs, dir)); err == nil {
+			mode = info.Mode().Perm()
+		}
+		path := b.path("upper", dir)
+		if err := os.Mkdir(path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Name returns the bed's name, which is also its host name.

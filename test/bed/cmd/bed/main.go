@@ -71,6 +71,9 @@ func run(ctx context.Context, args []string, log io.Writer) (int, error) {
 			return 2, err
 		}
 		opts.bed.Log = log
+		if err := chooseRegistry(ctx, verb, &opts); err != nil {
+			return 1, err
+		}
 		if verb == "shell" {
 			return exitCode(shell(ctx, opts.bed, log))
 		}
@@ -94,7 +97,7 @@ func flags(opts *options) *flag.FlagSet {
 	fs.BoolVar(&opts.bench, "bench", false, "with the peers: podman, crun, runc, skopeo, umoci")
 	fs.BoolVar(&opts.product, "product", true, "install atomic (bin/, from make build)")
 	fs.BoolVar(&opts.bed.TPM, "tpm", true, "with a software TPM")
-	fs.StringVar(&opts.registry, "registry", "", "serve the registry storage in `dir`, or \"empty\"")
+	fs.StringVar(&opts.registry, "registry", "", "serve a registry: \"images\" (the test images), \"empty\", or the storage `dir`")
 	fs.Func("bind", "bind mount `SOURCE:TARGET[:ro]`; may be repeated", func(s string) error {
 		bind, err := parseBind(s)
 		opts.binds = append(opts.binds, bind)
@@ -131,7 +134,6 @@ func parse(verb string, args []string, log io.Writer) (options, error) {
 	}
 	opts.bed.Suite = fs.Arg(0)
 	opts.bed.Product = opts.product
-	opts.bed.Registry = opts.registry
 	opts.bed.Binds = opts.binds
 	if opts.bench {
 		opts.bed.Variant = bed.Bench
@@ -151,6 +153,21 @@ func parseBind(s string) (bed.Bind, error) {
 		return b, errors.New("want SOURCE:TARGET or SOURCE:TARGET:ro")
 	}
 	return b, nil
+}
+
+// chooseRegistry turns the value of -registry into a storage directory. A shell
+// has the test images by default.
+func chooseRegistry(ctx context.Context, verb string, opts *options) error {
+	if opts.registry == "" && verb == "shell" {
+		opts.registry = "images"
+	}
+	if opts.registry != "images" {
+		opts.bed.Registry = opts.registry
+		return nil
+	}
+	dir, err := testImages(ctx, opts.bed.Log)
+	opts.bed.Registry = dir
+	return err
 }
 
 func build(ctx context.Context, args []string, log io.Writer) error {

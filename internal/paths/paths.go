@@ -78,3 +78,13 @@ func (h Host) EventLog() string { return h.join("run/log/atomic/tpm2-measure.log
 
 // Statements holds the start statements by digest.
 func (h Host) Statements() string { return h.join("var/lib/atomic/attest/statements/sha256") }
+
+// StatementsEarly holds start statements while Statements cannot be written.
+// It is not below RunRoot, where a container could have its name.
+func (h Host) StatementsEarly() string { return h.join("run/log/atomic/statements/sha256") }
+
+// FirmwareLog is what the firmware and the boot loader measured, as the kernel
+// shows it.
+func (h Host) FirmwareLog() string {
+	return h.join("sys/kernel/security/tpm0/binary_bios_measurements")
+}

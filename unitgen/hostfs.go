@@ -19,7 +19,10 @@ func (r *renderer) hostFiles(m Manifest) {
 	r.out.Renames = r.renames(m)
 	templates := map[string]bool{}
 	for _, p := range m.InstalledFilesTemplate {
-		templates[p] = false
+		// A path that follows a renamed file needs the same variables.
+		if t := substitute(manifestFile, []byte(p), r.values, r.probs); t != nil {
+			templates[string(t.out)] = false
+		}
 	}
 	populated := map[string]bool{}
 	for _, f := range r.in.Exports.HostFS {

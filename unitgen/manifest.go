@@ -25,7 +25,8 @@ type Manifest struct {
 	// RenameFiles maps host paths of hostfs files to the (unsubstituted)
 	// paths they are installed at.
 	RenameFiles map[string]string
-	// InstalledFilesTemplate are the destinations that are substituted.
+	// InstalledFilesTemplate are the destinations of files that are
+	// substituted; variables in the paths themselves are replaced first.
 	InstalledFilesTemplate []string
 	NoContainerService     bool
 	UseLinks               bool

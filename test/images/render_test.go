@@ -4,6 +4,7 @@ package images
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,6 +116,36 @@ func hostfs(all tree) []unitgen.HostFile {
 	return list
 }
 
+// refused are the images that cannot be rendered, and what the error says.
+var refused = map[string]string{
+	"library/broken:variable":    "unreplaced value for: ''NOPE''",
+	"library/broken:placeholder": "Invalid placeholder in string: line 3, col 27",
+	"library/broken:json":        "Invalid json in configuration file",
+	"library/broken:writable":    "Only readonly images are supported",
+	"library/broken:manifest":    "Invalid manifest.json file in image",
+	"library/evil:rename":        "renameFiles",
+}
+
+// asking are the images that need a grant, and one of those they need.
+var asking = map[string]string{
+	"library/flanneld:0.26":            "cap:NET_ADMIN",
+	"contract/net-snmp:latest":         "path:/dev:rw",
+	"contract/qemu-guest-agent:latest": "path:/:rw",
+	"contract/open-vm-tools:latest":    "path:/etc/shadow:ro",
+	"contract/kube-apiserver:latest":   "path:/etc/kubernetes:ro",
+	"contract/kubelet:latest":          "propagate:/var/lib/kubelet",
+	"contract/docker:latest":           "path:/run:rw",
+	"contract/flannel:latest":          "path:/etc/systemd/system/docker.service.d:rw",
+	"contract/azure:latest":            "exec:ExecStart=/bin/sh agent.sh",
+	"contract/links:latest":            "hostfs:/usr/local/share/links/none",
+	"contract/values:latest":           "cap:NET_ADMIN",
+	"contract/buildah:latest":          "path:/run:rw",
+	"library/evil:setuid":              "setuid:/usr/local/bin/evil",
+	"library/evil:hostfs":              "hostfs:/etc/passwd",
+	"library/evil:unit":                "exec:ExecStartPre=+/bin/touch /tmp/evil",
+	"library/evil:tmpfiles":            "tmpfiles:/tmp/evil",
+}
+
 // TestRender renders every image. It holds the images to what they are for:
 // which ask for nothing, which for grants, which cannot be installed.
 func TestRender(t *testing.T) {
@@ -124,15 +155,49 @@ func TestRender(t *testing.T) {
 		}
 		t.Run(i.Name(), func(t *testing.T) {
 			out, err := render(t, i)
-			t.Logf("error: %v", err)
-			if err == nil {
-				t.Logf("missing: %s", strings.Join(out.Missing, " "))
-				t.Logf("warnings: %s", strings.Join(out.Warnings, "; "))
+			if want := refused[i.Name()]; want != "" {
+				var problems *unitgen.Problems
+				if !errors.As(err, &problems) || !strings.Contains(err.Error(), want) {
+					t.Errorf("rendered with %v, want problems with %q", err, want)
+				}
+				return
 			}
-			var problems *unitgen.Problems
-			if err != nil && !errors.As(err, &problems) {
-				t.Errorf("not a *Problems: %v", err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := asking[i.Name()]; want != "" && !slices.Contains(out.Missing, want) || want == "" && len(out.Missing) > 0 {
+				t.Errorf("asks for %q, want %q among them", out.Missing, want)
+			}
+			if out, err = render(t, i, out.Missing...); err != nil || len(out.Missing) > 0 {
+				t.Errorf("with all that it asks for: %v, still missing %q", err, out.Missing)
 			}
 		})
+	}
+}
+
+// TestRenderQuiet checks that the main images render without a warning, and
+// that their host files are complete.
+func TestRenderQuiet(t *testing.T) {
+	list, err := Select("etcd", "flanneld", "hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		if i.Index != nil {
+			continue
+		}
+		out, err := render(t, i)
+		if err != nil {
+			t.Errorf("%s: %v", i.Name(), err)
+			continue
+		}
+		if len(out.Warnings) > 0 {
+			t.Errorf("%s: %s", i.Name(), strings.Join(out.Warnings, "; "))
+		}
+		for _, f := range out.HostFiles {
+			if bytes.Contains(f.Content, []byte("$NAME")) {
+				t.Errorf("%s: %s was not rendered", i.Name(), f.Path)
+			}
+		}
 	}
 }

@@ -55,7 +55,7 @@ var hazardousUnits = strings.Fields(`poweroff.target reboot.target halt.target k
 // service.
 func (r *renderer) askUnit(launched bool) {
 	for _, s := range r.settings {
-		if strings.HasPrefix(s.section, "X-") || s.value == "" {
+		if strings.HasPrefix(s.section, "X-") || strings.HasPrefix(s.key, "X-") || s.value == "" {
 			continue
 		}
 		why := r.unit.where(s.offset)

@@ -147,9 +147,7 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 	if r.unit == nil {
 		return
 	}
-	if !checkLines(r.unit, false, r.probs) {
-		return
-	}
+	checkLines(r.unit, false, r.probs)
 	r.settings = parseUnit(r.unit, r.probs)
 	r.out.Unit = r.unit.out
 	if r.out.StopSignal = r.stopSignal(r.in.ImageConfig.Config); r.out.StopSignal == "" {
@@ -177,7 +175,7 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 }
 
 func (r *renderer) permissions(spec *rspec.Spec) {
-	if spec != nil && (r.unit == nil || r.launches() || !r.generated) {
+	if spec != nil {
 		r.askConfig(spec)
 	}
 	r.askPorts(r.in.ImageConfig.Config)

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Atomic-launch is the start path of atomic's containers: what systemd runs to
+// start one, to clean up after it and to mount its root file system. People use
+// atomic(1) instead. See docs/man/atomic-launch.8.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // sets up namespaces before Go does
+
+	"github.com/atomic-agent/atomic/agent/launch"
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+const usage = `usage: atomic-launch start NAME
+       atomic-launch cleanup NAME
+       atomic-launch register --pending
+       atomic-launch mount WHAT WHERE [-o OPTIONS]
+`
+
+func main() {
+	// The container's init is this program once more: libcontainer executes
+	// it inside the new namespaces.
+	if len(os.Args) > 1 && os.Args[1] == "init" {
+		libcontainer.Init()
+	}
+	args := os.Args[1:]
+	if isMountHelper() {
+		args = append([]string{"mount"}, args...)
+	}
+	os.Exit(exit(run(context.Background(), args)))
+}
+
+// errUsage is a command line that makes no sense.
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	switch verb, rest := args[0], args[1:]; {
+	case verb == "start" && len(rest) == 1:
+		return start(ctx, rest[0])
+	case verb == "cleanup" && len(rest) == 1:
+		return cleanup(ctx, rest[0])
+	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":
+		return registerPending(ctx)
+	case verb == "mount":
+		return mountImage(rest)
+	}
+	return errUsage
+}
+
+// exit reports an error and returns the exit code that means it.
+func exit(err error) int {
+	var created *launch.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		fmt.Fprint(os.Stderr, usage)
+		return 2
+	case errors.As(err, &created):
+		return created.Code // the creator has said why
+	}
+	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
+	if h := hint.Of(err); h != "" {
+		fmt.Fprintf(os.Stderr, "atomic: hint: %s\n", h)
+	}
+	if errors.Is(err, launch.ErrNotInstalled) {
+		return 3
+	}
+	return 1
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/atomic-agent/atomic/agent/launch"
+	"github.com/atomic-agent/atomic/agent/launch/twin"
+	"github.com/atomic-agent/atomic/internal/conf"
+	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/machined"
+)
+
+func host() paths.Host { return paths.Host{Root: os.Getenv("ATOMIC_ROOT")} }
+
+// newLauncher is a launcher for the running host.
+func newLauncher() launch.Launcher {
+	logrus.SetFormatter(journal{})
+	return launch.Launcher{
+		Host:   host(),
+		Log:    slog.New(newHandler(os.Stderr)),
+		Notify: os.Getenv("NOTIFY_SOCKET"),
+	}
+}
+
+func start(ctx context.Context, name string) error {
+	socket := twin.Socket()
+	if socket == nil {
+		return errors.New("the launcher was not split, start it with exactly the arguments \"start NAME\"")
+	}
+	l := newLauncher()
+	if twin.Creator() == 0 {
+		return l.Create(name, socket)
+	}
+	cfg, err := conf.Load(l.Host)
+	if err != nil {
+		return l.Abandon(twin.Creator(), err)
+	}
+	l.TPM = cfg.TPM
+	if cfg.Machined.Register {
+		l.Registrar = machined.Client{Host: l.Host}
+	}
+	return l.Start(ctx, name, socket, twin.Creator())
+}
+
+func cleanup(ctx context.Context, name string) error {
+	l := newLauncher()
+	return l.Cleanup(ctx, name, machined.Client{Host: l.Host})
+}
+
+func registerPending(ctx context.Context) error {
+	l := newLauncher()
+	cfg, err := conf.Load(l.Host)
+	if err != nil || !cfg.Machined.Register {
+		return err
+	}
+	l.Registrar = machined.Client{Host: l.Host, Activate: true}
+	return l.RegisterPending(ctx)
+}

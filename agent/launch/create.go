@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+)
+
+// Create is the creator's half of a start: it makes the container up to the
+// point where its init waits for release, tells the launcher and returns; the
+// process must exit then, which makes init a child of PID 1.
+func (l Launcher) Create(name string, twin *os.File) error {
+	d, err := open(l.Host, name)
+	if err != nil {
+		return err
+	}
+	if err := d.checkMounted(); err != nil {
+		return err
+	}
+	run := runOf(l.Host, name)
+	if err := run.reconcile(name); err != nil {
+		return err
+	}
+	if err := run.prepare(); err != nil {
+		return err
+	}
+	unit, err := ownCgroup(0)
+	if err != nil {
+		return err
+	}
+	cfg, payload, err := l.payload(d)
+	if err != nil {
+		return err
+	}
+	container, err := libcontainer.Create(run.state(), name, cfg)
+	if err != nil {
+		return fmt.Errorf("create container %q: %w", name, err)
+	}
+	if err := setCgroupManager(container, unitCgroup{unit}); err != nil {
+		return errors.Join(err, run.reconcile(name))
+	}
+	if err := container.Start(payload); err != nil {
+		return errors.Join(fmt.Errorf("create container %q: %w", name, err), run.reconcile(name))
+	}
+	pid, err := payload.Pid()
+	if err == nil {
+		err = sendInit(twin, pid, d.digest)
+	}
+	if err != nil {
+		return errors.Join(err, container.Signal(os.Kill))
+	}
+	return nil
+}
+
+// payload translates config.json and adds what the unit passes on: its stdio,
+// environment, sockets and credentials.
+func (l Launcher) payload(d *deployment) (*configs.Config, *libcontainer.Process, error) {
+	// libcontainer takes the bundle's path, which hooks are told, from the
+	// working directory.
+	if err := os.Chdir(d.dir); err != nil {
+		return nil, nil, fmt.Errorf("enter deployment: %w", err)
+	}
+	spec, err := d.parseSpec()
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg, err := d.convert(spec, l.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := process(spec.Process)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := envInput{
+		config: p.Env, unit: os.Environ(),
+		notify: d.rec.Atomic.Start.Notify, notifyPath: d.rec.Atomic.Start.NotifyPath,
+		privatePIDs: cfg.Namespaces.IsPrivate(configs.NEWPID),
+	}
+	if p.ExtraFiles, err = listenFDs(os.Getenv, os.Getppid()); err != nil {
+		return nil, nil, err
+	}
+	in.listen = len(p.ExtraFiles)
+	if in.listen > 0 && !in.privatePIDs {
+		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if in.credentials, err = mountCredentials(cfg, dir, in.notifyPath, runOf(l.Host, d.name)); err != nil {
+			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
+		}
+	}
+	p.Env = payloadEnv(in)
+	p.Init = true
+	return cfg, p, nil
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
+)
+
+// ErrNotInstalled is returned for a container that has no current deployment.
+var ErrNotInstalled = errors.New("not installed")
+
+// maxFile bounds what is read of a record or config.json.
+const maxFile = 16 << 20
+
+// deployment is an opened generation of a container.
+type deployment struct {
+	name   string
+	dir    string // the generation's real directory, NAME.N
+	rec    *record.Record
+	config []byte // config.json, the bytes that are executed
+	digest string // SHA-256 of record and config, to compare both processes' views
+}
+
+// rootfs is where the deployment's root file system is mounted.
+func (d *deployment) rootfs() string { return filepath.Join(d.dir, "rootfs") }
+
+// open reads the current deployment of a container. Both files come from one
+// directory that is opened once, so an update in between cannot mix two
+// generations.
+func open(host paths.Host, name string) (*deployment, error) {
+	if err := record.CheckName(name); err != nil {
+		return nil, err
+	}
+	target, err := os.Readlink(host.Current(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hint.New(fmt.Errorf("container %q: %w", name, ErrNotInstalled), "`atomic containers list` shows what is installed")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find deployment: %w", err)
+	}
+	generation := strings.TrimPrefix(filepath.Base(target), name+".")
+	if n, err := strconv.Atoi(generation); err != nil || n < 0 {
+		return nil, fmt.Errorf("find deployment: link %q names no generation of %q", target, name)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Join(host.Containers(), filepath.Base(target)))
+	if err != nil {
+		return nil, fmt.Errorf("find deployment: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open deployment: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	d := &deployment{name: name, dir: dir}
+	info, err := readAll(root, "info")
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	if d.rec, err = record.Read(bytes.NewReader(info)); err != nil {
+		return nil, fmt.Errorf("deployment %q: %w", filepath.Base(dir), err)
+	}
+	if d.config, err = readAll(root, "config.json"); err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	h := sha256.New()
+	h.Write(info)
+	h.Write(d.config)
+	d.digest = hex.EncodeToString(h.Sum(nil))
+	return d, d.check()
+}
+
+func readAll(root *os.Root, name string) ([]byte, error) {
+	fi, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > maxFile {
+		return nil, fmt.Errorf("%s is not a regular file of reasonable size", name)
+	}
+	return root.ReadFile(name)
+}
+
+// check refuses a deployment that is not what install recorded.
+func (d *deployment) check() error {
+	a := &d.rec.Atomic
+	reinstall := "`atomic install --system` the image again; nothing may edit a deployment in place"
+	switch sum := sha256.Sum256(d.config); {
+	case a.Name != d.name:
+		return hint.New(fmt.Errorf("record in %q is that of container %q", d.dir, a.Name), reinstall)
+	case a.ConfigSHA256 != hex.EncodeToString(sum[:]):
+		return hint.New(fmt.Errorf("config.json of %q is not the one that was installed", d.name), reinstall)
+	case !d.rec.HasContainerService:
+		return fmt.Errorf("container %q has nothing to start: its image only installs files", d.name)
+	}
+	return nil
+}
+
+// checkMounted refuses an unmounted root file system: an empty directory in
+// its place would start nothing, or worse, something else.
+func (d *deployment) checkMounted() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.rootfs(), &st); err != nil {
+		return fmt.Errorf("examine root file system: %w", &fs.PathError{Op: "statfs", Path: d.rootfs(), Err: err})
+	}
+	if st.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		return hint.New(fmt.Errorf("root file system of %q is not mounted", d.name),
+			fmt.Sprintf("systemctl start %q", d.rec.Atomic.Start.MountUnit))
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/selinux/go-selinux"
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+// allArchitectures is the annotation with which an image asks for its seccomp
+// profile on every architecture the profile names. Without it only the native
+// one is allowed, because compiling the others costs 25 ms at every start.
+const allArchitectures = "org.atomic.seccomp.all-architectures"
+
+// parseSpec reads the deployment's config.json.
+func (d *deployment) parseSpec() (*specs.Spec, error) {
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(d.config, spec); err != nil {
+		return nil, fmt.Errorf("read config.json of %q: %w", d.name, err)
+	}
+	switch {
+	case spec.Process == nil || len(spec.Process.Args) == 0:
+		return nil, fmt.Errorf("read config.json of %q: process.args is empty", d.name)
+	case !path.IsAbs(spec.Process.Cwd):
+		return nil, fmt.Errorf("read config.json of %q: process.cwd %q is not absolute", d.name, spec.Process.Cwd)
+	case spec.Linux == nil:
+		return nil, fmt.Errorf("read config.json of %q: there is no linux section", d.name)
+	}
+	return spec, nil
+}
+
+// convert translates config.json for libcontainer. What the unit does instead
+// of the runtime is taken out: cgroups, their limits and device rules.
+func (d *deployment) convert(spec *specs.Spec, log *slog.Logger) (*configs.Config, error) {
+	readonly := spec.Root != nil && spec.Root.Readonly
+	spec.Root = &specs.Root{Path: d.rootfs(), Readonly: readonly}
+	spec.Linux.Resources = nil
+	spec.Linux.CgroupsPath = noCgroup
+	dropLabels(spec, log)
+	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: d.name, Spec: spec})
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("translate config.json of %q: %w", d.name, err),
+			"the image's configuration template asks for something the runtime does not have")
+	}
+	// specconv adds the rules of the default devices; DevicePolicy= and
+	// DeviceAllow= of the unit do that job, and their nodes are kept.
+	cfg.Cgroups.Resources = &cgroups.Resources{}
+	if cfg.Seccomp != nil && spec.Annotations[allArchitectures] == "" &&
+		(cfg.Personality == nil || cfg.Personality.Domain != configs.PerLinux32) {
+		cfg.Seccomp.Architectures = nil
+	}
+	return cfg, nil
+}
+
+// dropLabels takes out what a kernel without the module would refuse. The
+// container then has the confinement such a kernel can give.
+func dropLabels(spec *specs.Spec, log *slog.Logger) {
+	if !selinux.GetEnabled() && (spec.Process.SelinuxLabel != "" || spec.Linux.MountLabel != "") {
+		log.Warn("SELinux is not enabled on this host, ignoring the labels in config.json")
+		spec.Process.SelinuxLabel, spec.Linux.MountLabel = "", ""
+	}
+	if spec.Process.ApparmorProfile == "" {
+		return
+	}
+	if on, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err != nil || !strings.HasPrefix(string(on), "Y") {
+		log.Warn("AppArmor is not enabled on this host, ignoring the profile in config.json", "profile", spec.Process.ApparmorProfile)
+		spec.Process.ApparmorProfile = ""
+	}
+}
+
+// process translates the process section. Its stdio is the unit's.
+func process(p *specs.Process) (*libcontainer.Process, error) {
+	lp := &libcontainer.Process{
+		Args:            p.Args,
+		Env:             p.Env,
+		UID:             int(p.User.UID),
+		GID:             int(p.User.GID),
+		Cwd:             p.Cwd,
+		Label:           p.SelinuxLabel,
+		NoNewPrivileges: &p.NoNewPrivileges,
+		AppArmorProfile: p.ApparmorProfile,
+		Scheduler:       p.Scheduler,
+		IOPriority:      p.IOPriority,
+		Stdin:           os.Stdin,
+		Stdout:          os.Stdout,
+		Stderr:          os.Stderr,
+	}
+	if c := p.Capabilities; c != nil {
+		lp.Capabilities = &configs.Capabilities{
+			Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable,
+			Permitted: c.Permitted, Ambient: c.Ambient,
+		}
+	}
+	for _, g := range p.User.AdditionalGids {
+		lp.AdditionalGroups = append(lp.AdditionalGroups, int(g))
+	}
+	for _, r := range p.Rlimits {
+		kind, ok := rlimits[r.Type]
+		if !ok {
+			return nil, fmt.Errorf("translate config.json: unknown limit %q", r.Type)
+		}
+		lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: kind, Hard: r.Hard, Soft: r.Soft})
+	}
+	var err error
+	if lp.CPUAffinity, err = configs.ConvertCPUAffinity(p.ExecCPUAffinity); err != nil {
+		return nil, fmt.Errorf("translate config.json: %w", err)
+	}
+	return lp, nil
+}
+
+var rlimits = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
+	"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
+	"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
+	"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+	"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
+	"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+// errNoMountPoint means that the container has no place for a mount of ours.
+var errNoMountPoint = errors.New("the container has no tmpfs at /run and no host directory to put them in")
+
+// mountCredentials makes the unit's credentials visible in the container and
+// returns their directory there. The mount point has to exist already or be
+// below something writable: the host directory of a relayed notification
+// socket, or a tmpfs over /run.
+func mountCredentials(cfg *configs.Config, source, notifyPath string, run runDir) (string, error) {
+	target := "/run/host/credentials"
+	switch {
+	case notifyPath != "":
+		if err := os.MkdirAll(run.credentials(), 0o755); err != nil {
+			return "", err
+		}
+		target = path.Join(path.Dir(notifyPath), "credentials")
+	case !hasMount(cfg, "/run", "tmpfs"):
+		return "", errNoMountPoint
+	}
+	cfg.Mounts = append(cfg.Mounts, &configs.Mount{
+		Source: source, Destination: target, Device: "bind",
+		Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
+	})
+	return target, nil
+}
+
+func hasMount(cfg *configs.Config, destination, kind string) bool {
+	for _, m := range cfg.Mounts {
+		if path.Clean(m.Destination) == destination && m.Device == kind {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/internal/conf"
+	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/machined"
+)
+
+// registerTimeout bounds what machined may cost a start.
+const registerTimeout = 2500 * time.Millisecond
+
+// Registrar makes a container known to machined.
+type Registrar interface {
+	Register(ctx context.Context, m machined.Machine) error
+}
+
+// Launcher starts containers.
+type Launcher struct {
+	Host paths.Host
+	Log  *slog.Logger
+	// TPM is the host's measurement policy.
+	TPM conf.TPM
+	// Registrar is nil if nothing is registered.
+	Registrar Registrar
+	// Notify is the address of systemd's notification socket, or empty.
+	Notify string
+}
+
+// Start is one start of a container, seen by the launcher. The creator is its
+// other half (see Create), twin the socket between them and creator its PID.
+//
+// Up to the point where init is released nothing of the image has run, so every
+// failure before it kills init and is the unit's failure. From MAINPID= on
+// systemd waits for init itself: whatever init's fate is, the unit learns it at
+// first hand, and it no longer matters what becomes of the launcher.
+func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator int) error {
+	d, err := open(l.Host, name)
+	if err != nil {
+		return l.Abandon(creator, err)
+	}
+	run := runOf(l.Host, name)
+	if err := run.prepare(); err != nil {
+		return l.Abandon(creator, err)
+	}
+	unit, err := ownCgroup(0)
+	if err != nil {
+		return l.Abandon(creator, err)
+	}
+
+	// The register is extended while the creator works: both must be done
+	// before the payload runs, and neither needs the other.
+	measured := make(chan error, 1)
+	go func() { measured <- l.measure(ctx, d) }()
+
+	init, err := receiveInit(twin, creator)
+	if merr := <-measured; merr != nil {
+		init.kill()
+		return errors.Join(merr, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer init.close()
+	if init.digest != d.digest {
+		init.kill()
+		return fmt.Errorf("container %q was changed while it was started", name)
+	}
+
+	var inside *relay
+	if d.rec.Atomic.Start.Notify == notifyRelay {
+		if inside, err = listenRelay(run.relay(), unit); err != nil {
+			init.kill()
+			return err
+		}
+		defer inside.close()
+	}
+	adopted, err := l.handOver(run, init)
+	if err != nil {
+		init.kill()
+		return err
+	}
+	l.register(ctx, run, d, init)
+	if err := init.await(adopted); err != nil {
+		init.kill()
+		return err
+	}
+	if err := init.release(run.fifo(name)); err != nil {
+		init.kill()
+		return fmt.Errorf("release container %q: %w", name, err)
+	}
+	return l.waitReady(d, init, inside)
+}
+
+// Abandon ends the creator after the launcher has failed.
+func (l Launcher) Abandon(creator int, err error) error {
+	if creator > 0 {
+		_ = unix.Kill(creator, unix.SIGKILL)
+		_, _ = unix.Wait4(creator, nil, 0, nil)
+	}
+	return err
+}
+
+// handOver makes init the unit's main process. init is a child of PID 1 by
+// now, as the creator is gone: for a main process that were ours, systemd would
+// not wait at stop but kill it at once.
+//
+// It returns what hangs up when systemd has done so. The payload must not run
+// before: systemd does not accept a main process that has exited already, and
+// would take the launcher's exit status for the unit's.
+func (l Launcher) handOver(run runDir, init *initProcess) (adopted *os.File, err error) {
+	if err := init.checkOrphan(); err != nil {
+		return nil, err
+	}
+	if err := run.writePID(init.pid); err != nil {
+		return nil, fmt.Errorf("write PID file: %w", err)
+	}
+	systemd := manager{l.Notify}
+	if err := systemd.send(init.mainPID()); err != nil {
+		return nil, err
+	}
+	return systemd.barrier()
+}
+
+// register tells machined about the container while its init still waits in
+// the unit's own cgroup, which is how machined learns the unit. A host where
+// that fails runs the container all the same; what could not be reached is
+// left for `atomic-launch register --pending`.
+func (l Launcher) register(ctx context.Context, run runDir, d *deployment, init *initProcess) {
+	if l.Registrar == nil || !d.rec.Atomic.Start.Register {
+		return
+	}
+	m := machined.Machine{
+		Name: d.name, Unit: d.rec.Atomic.Start.Unit,
+		Leader: init.pid, LeaderPIDFD: init.fd, RootDirectory: d.rootfs(),
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	err := l.Registrar.Register(ctx, m)
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, machined.ErrInvalidName):
+		l.Log.Debug("not registering with machined", "reason", err)
+		return
+	case errors.Is(err, machined.ErrUnavailable):
+		l.Log.Debug("machined is not there yet, registering later", "reason", err)
+	default:
+		l.Log.Warn("cannot register with machined, ignoring", "error", err)
+	}
+	if err := run.writePending(m); err != nil {
+		l.Log.Warn("cannot note the missing registration, ignoring", "error", err)
+	}
+}
+
+// waitReady reports readiness to systemd in init's name and returns. If init
+// exits first there is nothing to report: systemd has its exit status already.
+func (l Launcher) waitReady(d *deployment, init *initProcess, inside *relay) error {
+	systemd := manager{l.Notify}
+	switch d.rec.Atomic.Start.Notify {
+	case notifyRaw:
+		return nil
+	case notifyLauncher:
+		if init.waitExec() {
+			return init.ignoreGone(systemd.sendAs(init.pid, "READY=1"))
+		}
+		return nil
+	}
+	for {
+		fds := []unix.PollFd{
+			{Fd: int32(inside.fd), Events: unix.POLLIN},
+			{Fd: int32(init.fd), Events: unix.POLLIN},
+		}
+		if err := poll(fds, -1); err != nil {
+			return fmt.Errorf("wait for readiness: %w", err)
+		}
+		if fds[0].Revents&unix.POLLIN != 0 {
+			text, err := inside.receive()
+			if err != nil {
+				return err
+			}
+			if text != "" {
+				if err := systemd.sendAs(init.pid, text); err != nil {
+					return init.ignoreGone(err)
+				}
+			}
+			if ready(text) {
+				return nil
+			}
+			continue
+		}
+		if fds[1].Revents != 0 {
+			return nil
+		}
+	}
+}

@@ -67,13 +67,19 @@ func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits) (
 	if err != nil {
 		return nil, err
 	}
-	// Behind the archive's end there may be padding, or anything: it is part
-	// of the blob and of its digest, but of nothing else.
+	// Behind the archive's end there is padding, and the checksum of the
+	// compression. What else there may be is part of the blob and of its
+	// digest, but of nothing else.
+	if _, err := io.CopyN(io.Discard, stream, paddingMax); errors.Is(err, gzip.ErrChecksum) || errors.Is(err, zstd.ErrCRCMismatch) {
+		return nil, fmt.Errorf("read layer: %w", err)
+	}
 	if _, err := io.Copy(io.Discard, br); err != nil {
 		return nil, fmt.Errorf("read layer: %w", err)
 	}
 	return items, nil
 }
+
+const paddingMax = 1 << 20
 
 // decompress looks at the first bytes: media types are not always right.
 func decompress(br *bufio.Reader) (io.Reader, func(), error) {

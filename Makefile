@@ -55,7 +55,7 @@ $(GOLANGCI):
 	mv $(dir $@)tmp/golangci-lint $@
 
 lint: $(GOLANGCI)
-	$(GOLANGCI) run --build-tags $(ALL_TAGS) ./...
+	$(GOLANGCI) run --allow-parallel-runners --build-tags $(ALL_TAGS) ./...
 	shellcheck .ci/run $$(git ls-files '*.sh')
 
 unit:

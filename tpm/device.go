@@ -21,7 +21,12 @@ import (
 type device struct {
 	ctx  context.Context // of one measurement; the device lives no longer
 	file *os.File
-	conn net.Conn
+
+	// An emulator serves one connection at a time. We connect for the first
+	// command, that is with the log's lock: whoever waited for the lock with a
+	// connection would keep its holder from the TPM.
+	socket string
+	conn   net.Conn
 }
 
 const (
@@ -38,11 +43,10 @@ const (
 
 func openDevice(ctx context.Context, name string) (*device, error) {
 	if path, ok := strings.CutPrefix(name, "unix:"); ok {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-		if err != nil {
+		if _, err := os.Stat(path); err != nil {
 			return nil, noTPM(err)
 		}
-		return &device{ctx: ctx, conn: conn}, nil
+		return &device{ctx: ctx, socket: path}, nil
 	}
 	// Not os.OpenFile: it would make the descriptor non-blocking, and reading
 	// a non-blocking TPM before the response is there looks like end of file.
@@ -63,10 +67,13 @@ func openDevice(ctx context.Context, name string) (*device, error) {
 }
 
 func (d *device) Close() error {
-	if d.conn != nil {
+	switch {
+	case d.conn != nil:
 		return d.conn.Close()
+	case d.file != nil:
+		return d.file.Close()
 	}
-	return d.file.Close()
+	return nil
 }
 
 // Send implements go-tpm's transport.TPM. Commands that the TPM asks to repeat
@@ -99,13 +106,16 @@ func (d *device) exchange(command []byte) ([]byte, error) {
 	response := make([]byte, maxResponse)
 	var n int
 	var err error
-	if d.conn != nil {
-		n, err = d.exchangeConn(command, response)
-	} else {
+	if d.file != nil {
 		n, err = d.exchangeFile(command, response)
+	} else {
+		n, err = d.exchangeConn(command, response)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, busy("TPM", err)
+	}
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return nil, noTPM(err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("talk to the TPM: %w", err)
@@ -114,6 +124,11 @@ func (d *device) exchange(command []byte) ([]byte, error) {
 }
 
 func (d *device) exchangeConn(command, response []byte) (int, error) {
+	if d.conn == nil {
+		if err := d.connect(); err != nil {
+			return 0, err
+		}
+	}
 	if deadline, ok := d.ctx.Deadline(); ok {
 		if err := d.conn.SetDeadline(deadline); err != nil {
 			return 0, err
@@ -123,6 +138,22 @@ func (d *device) exchangeConn(command, response []byte) (int, error) {
 		return 0, err
 	}
 	return d.conn.Read(response)
+}
+
+// connect connects to an emulator, and waits where others already wait for it.
+func (d *device) connect() error {
+	for {
+		conn, err := (&net.Dialer{}).DialContext(d.ctx, "unix", d.socket)
+		if !errors.Is(err, unix.EAGAIN) {
+			d.conn = conn
+			return err
+		}
+		select {
+		case <-d.ctx.Done():
+			return os.ErrDeadlineExceeded
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // exchangeFile cannot be interrupted: the kernel executes the command in write

@@ -49,7 +49,8 @@ func ValidGrant(s string) error {
 		what = p
 		fallthrough
 	case "hostfs", "setuid", "tmpfiles", "propagate":
-		if !path.IsAbs(what) || path.Clean(what) != what {
+		specifier := kind == "tmpfiles" && what[0] == '%'
+		if !path.IsAbs(what) && !specifier || path.Clean(what) != what {
 			return fail("does not name an absolute, clean path")
 		}
 	}
@@ -119,7 +120,14 @@ func (r *renderer) missing() []string {
 			missing = append(missing, p.Grant)
 		}
 	}
-	return missing
+	if !slices.Contains(missing, "cap:SYS_ADMIN") {
+		return missing
+	}
+	// CAP_SYS_ADMIN comes with a list of thirty others, and next to it they
+	// make no difference: one grant says what it is.
+	isCap := func(g string) bool { return strings.HasPrefix(g, "cap:") }
+	i := slices.IndexFunc(missing, isCap)
+	return slices.Insert(slices.DeleteFunc(missing, isCap), i, "cap:ALL")
 }
 
 // readablePaths may be mounted read-only by any container.

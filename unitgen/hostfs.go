@@ -19,7 +19,10 @@ func (r *renderer) hostFiles(m Manifest) {
 	r.out.Renames = r.renames(m)
 	templates := map[string]bool{}
 	for _, p := range m.InstalledFilesTemplate {
-		templates[p] = false
+		// A path that follows a renamed file needs the same variables.
+		if t := substitute(manifestFile, []byte(p), r.values, r.probs); t != nil {
+			templates[string(t.out)] = false
+		}
 	}
 	populated := map[string]bool{}
 	for _, f := range r.in.Exports.HostFS {
@@ -79,14 +82,20 @@ func isControl(c rune) bool { return c < ' ' || c == 0x7f }
 // renames are the manifest's renameFiles with their destinations substituted.
 func (r *renderer) renames(m Manifest) map[string]string {
 	out := map[string]string{}
+	doc := plain(manifestFile, r.in.Exports.Manifest)
 	for _, src := range slices.Sorted(maps.Keys(m.RenameFiles)) {
-		t := substitute(manifestFile, []byte(m.RenameFiles[src]), r.values, r.probs)
+		var probs Problems
+		t := substitute(manifestFile, []byte(m.RenameFiles[src]), r.values, &probs)
+		for _, p := range probs.List {
+			r.probs.add(doc.problem(m.renameAt[src], "%s", p.Text))
+		}
+		r.probs.Unset = append(r.probs.Unset, probs.Unset...)
 		if t == nil {
 			continue
 		}
 		dst := string(t.out)
 		if !path.IsAbs(dst) || path.Clean(dst) != strings.TrimSuffix(dst, "/") || strings.ContainsFunc(dst, isControl) {
-			r.probs.addf(manifestFile, 0, 0, "renameFiles: %q: %q is not an absolute, clean path", src, dst)
+			r.probs.add(doc.problem(m.renameAt[src], "renameFiles: %q: %q is not an absolute, clean path", src, dst))
 			continue
 		}
 		out[path.Clean(src)] = path.Clean(dst)

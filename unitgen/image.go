@@ -86,7 +86,7 @@ func (r *renderer) volumes(spec *rspec.Spec, c ispec.ImageConfig) {
 			Destination: v, Type: "bind", Source: src, Options: []string{"rbind", "rw", "nosuid", "nodev"},
 		})
 	}
-	if r.in.Exports.Tmpfiles == nil {
+	if r.in.Exports.Tmpfiles == nil && b.Len() > 0 {
 		r.out.Tmpfiles = []byte(b.String())
 	}
 }

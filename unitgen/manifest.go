@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path"
 	"slices"
@@ -25,16 +26,19 @@ type Manifest struct {
 	// RenameFiles maps host paths of hostfs files to the (unsubstituted)
 	// paths they are installed at.
 	RenameFiles map[string]string
-	// InstalledFilesTemplate are the destinations that are substituted.
+	// InstalledFilesTemplate are the destinations of files that are
+	// substituted; variables in the paths themselves are replaced first.
 	InstalledFilesTemplate []string
 	NoContainerService     bool
 	UseLinks               bool
+
+	renameAt map[string]int // the offset of each key of RenameFiles
 }
 
 // ParseManifest reads a manifest.json; nil is an absent one. The error is
 // *Problems.
 func ParseManifest(content []byte) (Manifest, error) {
-	m := Manifest{DefaultValues: map[string]string{}, RenameFiles: map[string]string{}, UseLinks: true}
+	m := Manifest{DefaultValues: map[string]string{}, RenameFiles: map[string]string{}, UseLinks: true, renameAt: map[string]int{}}
 	if content == nil {
 		return m, nil
 	}
@@ -86,7 +90,7 @@ func (m *Manifest) set(f field, bad func(string, ...any)) error {
 				bad("renameFiles: %q: both must be absolute paths", r.key)
 				continue
 			}
-			m.RenameFiles[r.key] = dst
+			m.RenameFiles[r.key], m.renameAt[r.key] = dst, r.offset
 		}
 	case "installedFilesTemplate":
 		list, ok := f.value.([]any)
@@ -136,6 +140,9 @@ func decodeOrdered(content []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(content))
 	dec.UseNumber()
 	v, err := decodeValue(dec, 0)
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("unexpected end of JSON input")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +262,10 @@ func pyNumber(s string) string {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil {
-		return strings.Replace(strconv.FormatFloat(f, 'g', -1, 64), "+Inf", "inf", 1)
+		if f < 0 {
+			return "-inf"
+		}
+		return "inf"
 	}
 	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
 		return strconv.FormatFloat(f, 'e', -1, 64)

@@ -21,6 +21,10 @@ var defaultCapabilities = strings.Fields(`CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVER
 	CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
 	CAP_SYS_CHROOT`)
 
+// ipcSysctls belong to the IPC namespace.
+var ipcSysctls = strings.Fields(`kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax
+	kernel.shmmni kernel.shm_rmid_forced`)
+
 // askConfig notes what a configuration asks of the host.
 func (r *renderer) askConfig(spec *rspec.Spec) {
 	why := func(pointer string) string {
@@ -52,7 +56,8 @@ func (r *renderer) askConfig(spec *rspec.Spec) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(spec.Linux.Sysctl)) {
 		byDefault := namespace(spec, rspec.NetworkNamespace) != nil && strings.HasPrefix(key, "net.") ||
-			namespace(spec, rspec.IPCNamespace) != nil && !strings.HasPrefix(key, "net.")
+			namespace(spec, rspec.IPCNamespace) != nil &&
+				(slices.Contains(ipcSysctls, key) || strings.HasPrefix(key, "fs.mqueue."))
 		r.ask("sysctl:"+key, byDefault, why("/linux/sysctl"))
 	}
 }
@@ -72,17 +77,26 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 			mode = "rw"
 		}
 		byDefault := r.pathByDefault(m.Source, mode == "rw") && !strings.ContainsFunc(m.Source, isControl)
+		if outer := writableAbove(spec.Mounts, m.Source); byDefault && outer != "" {
+			// The payload could put a symlink to anywhere in its place.
+			byDefault = false
+			at += " (below " + outer + ", which the container can write)"
+		}
 		r.ask("path:"+m.Source+":"+mode, byDefault, at)
 		if slices.Contains(m.Options, "rshared") || slices.Contains(m.Options, "shared") {
 			r.ask("propagate:"+m.Source, false, at)
 		}
-		for j, outer := range spec.Mounts {
-			if i != j && isBind(outer) && writable(outer.Options) && m.Source != outer.Source && within(m.Source, outer.Source) {
-				r.warnf("the container can write %s and so replace the mount source %s below it", outer.Source, m.Source)
-				break
-			}
+	}
+}
+
+// writableAbove returns the source of a writable bind mount that p is below.
+func writableAbove(mounts []rspec.Mount, p string) string {
+	for _, m := range mounts {
+		if isBind(m) && writable(m.Options) && hostPath(m.Source) != hostPath(p) && within(hostPath(p), hostPath(m.Source)) {
+			return m.Source
 		}
 	}
+	return ""
 }
 
 // askFilesystem notes mounts of file systems other than the private ones that
@@ -101,7 +115,8 @@ func (r *renderer) askFilesystem(m rspec.Mount, at string) {
 			r.ask("mount:sysfs:rw", false, at)
 		}
 	default:
-		r.ask(strings.TrimSuffix("mount:"+m.Type+":"+m.Source, ":"), false, at)
+		// The options of other file systems can name paths of the host.
+		r.ask("mount:"+m.Type+":"+m.Source+":"+strings.Join(m.Options, ","), false, at)
 	}
 }
 

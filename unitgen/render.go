@@ -147,7 +147,9 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 	if r.unit == nil {
 		return
 	}
-	checkLines(r.unit, false, r.probs)
+	if !checkLines(r.unit, false, r.probs) {
+		return
+	}
 	r.settings = parseUnit(r.unit, r.probs)
 	r.out.Unit = r.unit.out
 	if r.out.StopSignal = r.stopSignal(r.in.ImageConfig.Config); r.out.StopSignal == "" {
@@ -175,7 +177,7 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 }
 
 func (r *renderer) permissions(spec *rspec.Spec) {
-	if spec != nil {
+	if spec != nil && (r.unit == nil || r.launches() || !r.generated) {
 		r.askConfig(spec)
 	}
 	r.askPorts(r.in.ImageConfig.Config)

@@ -69,7 +69,9 @@ func (r *renderer) tmpfiles() {
 	if r.tmpText == nil {
 		return
 	}
-	checkLines(r.tmpText, true, r.probs)
+	if !checkLines(r.tmpText, true, r.probs) {
+		return
+	}
 	r.tmpLines = parseTmpfiles(r.tmpText, r.probs)
 	for _, l := range r.tmpLines {
 		switch l.kind[0] {
@@ -108,6 +110,9 @@ func (r *renderer) generateTmpfiles(spec *rspec.Spec) {
 		}
 		if strings.ContainsFunc(m.Source, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 			continue // refused by the permission report
+		}
+		if kind == "d" && !r.own(m.Source) {
+			r.warnf("the host has no %s: an empty directory is made for it", m.Source)
 		}
 		fmt.Fprintf(&b, "%s %s %s %d %d - -\n", kind, quoteWord(m.Source), mode, r.in.Host.UID, r.in.Host.GID)
 	}

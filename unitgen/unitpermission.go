@@ -55,7 +55,7 @@ var hazardousUnits = strings.Fields(`poweroff.target reboot.target halt.target k
 // service.
 func (r *renderer) askUnit(launched bool) {
 	for _, s := range r.settings {
-		if strings.HasPrefix(s.section, "X-") || s.value == "" {
+		if strings.HasPrefix(s.section, "X-") || strings.HasPrefix(s.key, "X-") || s.value == "" {
 			continue
 		}
 		why := r.unit.where(s.offset)
@@ -91,6 +91,8 @@ func (r *renderer) askUnit(launched bool) {
 			if s.section != "Unit" {
 				grant()
 			}
+		case s.key == "Conflicts" && only(s.value, "shutdown.target", "umount.target"):
+			// What DefaultDependencies= would have said.
 		case !slices.Contains(harmlessSettings[s.section], s.key):
 			grant()
 		case startsUnits(s.key) && slices.ContainsFunc(strings.Fields(s.value), func(u string) bool {
@@ -110,6 +112,11 @@ var harmlessStreams = []string{"null", "inherit", "journal", "journal+console", 
 var directoryBases = map[string]string{
 	"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "CacheDirectory": "/var/cache",
 	"LogsDirectory": "/var/log", "ConfigurationDirectory": "/etc",
+}
+
+// only reports whether a list of units names these and no others.
+func only(list string, units ...string) bool {
+	return !slices.ContainsFunc(strings.Fields(list), func(u string) bool { return !slices.Contains(units, u) })
 }
 
 func startsUnits(key string) bool {

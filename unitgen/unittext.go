@@ -89,8 +89,10 @@ func last(settings []setting, section, key string) (string, bool) {
 }
 
 // checkLines reports values that would add or join lines of a line-based
-// template, and in a tmpfiles template those that would shift its fields.
-func checkLines(t *text, fields bool, probs *Problems) {
+// template, and in a tmpfiles template those that would shift its fields. It returns whether there
+// were none.
+func checkLines(t *text, fields bool, probs *Problems) bool {
+	before := len(probs.List)
 	for i, p := range t.parts {
 		if p.name == "" || p.val == "" {
 			continue
@@ -104,6 +106,7 @@ func checkLines(t *text, fields bool, probs *Problems) {
 			probs.add(t.problem(p.out, "contains a blank, a quote or a backslash, which would shift the fields of the line"))
 		}
 	}
+	return len(probs.List) == before
 }
 
 func endsLine(t *text, i int) bool {

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
 # Runs as process 1 of a new bed, in its new namespaces but still in the
 # machine's root: builds the bed's root file system and becomes its systemd.
 # $1 is the bed's state directory, $2 the overlay's lower layers, $3 the host

@@ -8,9 +8,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/mount"
 	"github.com/atomic-agent/atomic/install/store/oci"
 	rootfs "github.com/atomic-agent/atomic/install/store/tree"
 )
@@ -44,10 +48,10 @@ func spelledOut(i Image) Image {
 	return i
 }
 
-// stored builds an image and puts it into a new store.
-func stored(t *testing.T, i Image) (*rootfs.Tree, error) {
+// stored builds an image and puts it into a new store in dir, where it is
+// called by the digest of its file system once txn is committed.
+func stored(t *testing.T, b *Builder, dir string, i Image) (txn *store.Txn, root *rootfs.Tree, image string, err error) {
 	t.Helper()
-	b := testBuilder(t)
 	if _, err := b.Build(t.Context(), i); err != nil {
 		t.Fatal(err)
 	}
@@ -59,12 +63,11 @@ func stored(t *testing.T, i Image) (*rootfs.Tree, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{Verity: "off"})
+	s, err := store.Open(dir, store.Options{Verity: "try"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	txn, err := s.Begin(t.Context())
-	if err != nil {
+	if txn, err = s.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(txn.Abort)
@@ -74,16 +77,16 @@ func stored(t *testing.T, i Image) (*rootfs.Tree, error) {
 	}
 	ref := oci.NewReference(txn, nil)
 	if _, err := copy.Image(t.Context(), policy, ref, src, &copy.Options{RemoveSignatures: true}); err != nil {
-		return nil, err
+		return nil, nil, "", err
 	}
 	img, err := ref.Image()
 	if err != nil {
-		return nil, err
+		return nil, nil, "", err
 	}
-	if _, err := txn.PutImage(img.Tree); err != nil {
-		return nil, err
+	if image, err = txn.PutImage(img.Tree); err != nil {
+		return nil, nil, "", err
 	}
-	return img.Tree, nil
+	return txn, img.Tree, image, nil
 }
 
 // list says what a tree holds below dir, as check-shape does.
@@ -149,7 +152,7 @@ func modeString(m uint32) string {
 func TestShapes(t *testing.T) {
 	for _, i := range shapeImages() {
 		t.Run(i.Name(), func(t *testing.T) {
-			root, err := stored(t, spelledOut(i))
+			_, root, _, err := stored(t, testBuilder(t), filepath.Join(t.TempDir(), "store"), spelledOut(i))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +172,7 @@ func TestShapes(t *testing.T) {
 func TestEvilLayers(t *testing.T) {
 	for _, i := range evilImages() {
 		t.Run(i.Name(), func(t *testing.T) {
-			root, err := stored(t, spelledOut(i))
+			_, root, _, err := stored(t, testBuilder(t), filepath.Join(t.TempDir(), "store"), spelledOut(i))
 			if _, statErr := os.Lstat("/tmp/evil"); statErr == nil {
 				t.Fatal("/tmp/evil is there")
 			}
@@ -181,5 +184,66 @@ func TestEvilLayers(t *testing.T) {
 				t.Error("the image has lost its /etc/passwd")
 			}
 		})
+	}
+}
+
+// TestShapesMounted mounts them and lets each look at itself.
+func TestShapesMounted(t *testing.T) {
+	if testing.Short() || os.Getuid() != 0 {
+		t.Skip("unpacks packages and mounts as root")
+	}
+	if _, err := exec.LookPath("mmdebstrap"); err != nil {
+		t.Skip("no mmdebstrap")
+	}
+	runtime.LockOSThread() // and never unlocked: the thread ends with its mounts
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewBuilder(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range shapeImages() {
+		dir := t.TempDir()
+		txn, _, image, err := stored(t, b, filepath.Join(dir, "store"), i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := txn.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		target := filepath.Join(dir, "rootfs")
+		if err := os.Mkdir(target, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		how, err := mount.Mount(mount.Options{StoreDir: filepath.Join(dir, "store"), Image: image, Target: target, Verity: "try"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := exec.CommandContext(t.Context(), "/usr/bin/check-shape")
+		check.Dir, check.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: target}
+		check.Env = []string{"PATH=/usr/bin"}
+		if out, err := check.CombinedOutput(); err != nil || string(out) != "as expected\n" {
+			t.Errorf("%s, mounted %+v: %v\n%s", i.Name(), how, err, out)
+		}
+		if i.Tags[0] == "files" {
+			checkXattrs(t, filepath.Join(target, "shape/xattr"))
+		}
+		if err := mount.Unmount(target); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func checkXattrs(t *testing.T, file string) {
+	t.Helper()
+	for name, size := range map[string]int{"user.comment": len("hello"), "security.capability": 20} {
+		buf := make([]byte, 64)
+		if n, err := unix.Lgetxattr(file, name, buf); err != nil || n != size {
+			t.Errorf("%s of %s: %d bytes, %v; want %d bytes", name, file, n, err, size)
+		}
 	}
 }

@@ -130,6 +130,12 @@ func (b *Bed) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	// Without these the first boot would bring /etc and /var up to date with /usr.
+	for _, name := range []string{"etc/.updated", "var/.updated"} {
+		if err := b.writeUpper(name, 0o644, ""); err != nil {
+			return err
+		}
+	}
 	return os.WriteFile(b.path("binds"), []byte(bindTable(b.opts.Binds)), 0o644)
 }
 
@@ -258,18 +264,22 @@ func (b *Bed) current() *boot {
 	return b.boot
 }
 
-// Off reports whether the bed's process 1 has ended.
-func (b *Bed) Off() bool {
-	boot := b.current()
-	if boot == nil {
-		return true
+// Stopping waits until a bed that is shutting down has ended, and reports
+// whether it did so to boot again. A bed that is not shutting down is no error:
+// ended is false.
+func (b *Bed) Stopping(ctx context.Context) (ended, reboot bool, err error) {
+	// Process 1 is systemd until the last unit has stopped, and then
+	// systemd-shutdown, which ends all other processes.
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", b.current().pid))
+	if err == nil && string(comm) == "systemd\n" {
+		return false, false, nil
 	}
-	select {
-	case <-boot.done:
-		return true
-	default:
-		return false
+	if err := b.wait(ctx); err != nil {
+		return false, false, err
 	}
+	// reboot(2) in a pid namespace ends its process 1 with a signal that says how.
+	ws, ok := b.current().state.Sys().(syscall.WaitStatus)
+	return true, ok && ws.Signaled() && ws.Signal() == syscall.SIGHUP, nil
 }
 
 // Close ends the bed and removes all of it. It may be called twice. It takes no

@@ -63,6 +63,11 @@ func (b *Bed) launch() (_ *boot, err error) {
 			boot.close()
 		}
 	}()
+	// A group that was killed once kills whatever is cloned into it from a
+	// group that was not (Linux 6.18), so that each boot gets a new one.
+	if err := b.cgroup.remove(); err != nil {
+		return nil, err
+	}
 	group, err := b.cgroup.open("")
 	if err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)

@@ -197,9 +197,3 @@ func (b *Bed) WaitRunning(ctx context.Context) (string, error) {
 	}
 	return strings.TrimSpace(res.Stdout), nil
 }
-
-// Journal returns the bed's journal over all its boots.
-func (b *Bed) Journal(ctx context.Context) (string, error) {
-	res, err := b.Run(ctx, "journalctl", "--no-pager", "--quiet", "--merge", "--output=short-precise")
-	return res.Stdout, err
-}

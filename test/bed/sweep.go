@@ -4,7 +4,6 @@ package bed
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -157,36 +156,4 @@ func detachLoop(node string, dev uint64, files map[uint64]bool) error {
 		return nil
 	}
 	return unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
-}
-
-// Cores returns the paths, on the machine, of the core files that programs of
-// the bed left on its disk. It is empty where the machine pipes cores to a
-// handler of its own.
-func (b *Bed) Cores() ([]string, error) {
-	var cores []string
-	for _, top := range []string{b.path("upper"), b.path("containers")} {
-		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return nil //nolint:nilerr // the bed lives: files come and go
-			}
-			base := d.Name()
-			if d.Type().IsRegular() && (base == "core" || strings.HasPrefix(base, "core.")) && isCore(path) {
-				cores = append(cores, path)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return cores, nil
-}
-
-func isCore(path string) bool {
-	f, err := elf.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close() //nolint:errcheck // read only
-	return f.Type == elf.ET_CORE
 }

@@ -216,8 +216,8 @@ func shell(ctx context.Context, opts bed.Options, log io.Writer) (err error) {
 		if err := b.Shell(ctx); err != nil {
 			return err
 		}
-		if !b.Off() {
-			return nil
+		if _, reboot, err := b.Stopping(ctx); err != nil || !reboot {
+			return err
 		}
 		fmt.Fprintln(log, "bed: booting again")
 		if err := b.Start(ctx); err != nil {

@@ -41,6 +41,10 @@ func (m *Measurer) Start(ctx context.Context, s Start) (Record, error) {
 	return rec, nil
 }
 
+// Enabled reports whether starts are measured at all, so that a caller can save
+// the work of describing one.
+func (m *Measurer) Enabled() bool { return m.cfg.Mode != conf.Off }
+
 // Acknowledge accepts a register that the log does not explain, for good: the
 // gap stays in the log. With Mode Require no start is possible before. It
 // reports whether there was anything to accept.

@@ -4,12 +4,7 @@ package launch
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/atomic-agent/atomic/internal/version"
 	"github.com/atomic-agent/atomic/tpm"
@@ -22,7 +17,10 @@ func (l Launcher) measure(ctx context.Context, d *deployment) error {
 	if err != nil {
 		return fmt.Errorf("open measurement: %w", err)
 	}
-	start, err := l.statement(d)
+	if !m.Enabled() {
+		return nil
+	}
+	start, err := l.statement(m, d)
 	if err != nil {
 		return fmt.Errorf("describe the start of %q: %w", d.name, err)
 	}
@@ -35,18 +33,17 @@ func (l Launcher) measure(ctx context.Context, d *deployment) error {
 
 // statement says what this start is. It depends on nothing that varies from
 // start to start.
-func (l Launcher) statement(d *deployment) (tpm.Start, error) {
+func (l Launcher) statement(m *tpm.Measurer, d *deployment) (tpm.Start, error) {
 	a := &d.rec.Atomic
-	values, err := json.Marshal(d.rec.Values) // keys sorted
+	values, err := tpm.ValuesDigest(d.rec.Values)
 	if err != nil {
 		return tpm.Start{}, err
 	}
-	sum := sha256.Sum256(values)
 	units, err := unitFiles(l.Host, a.Start.Unit)
 	if err != nil {
 		return tpm.Start{}, err
 	}
-	self, err := hashFile("/proc/self/exe")
+	self, err := m.Executable()
 	if err != nil {
 		return tpm.Start{}, err
 	}
@@ -62,20 +59,7 @@ func (l Launcher) statement(d *deployment) (tpm.Start, error) {
 		},
 		Config: a.ConfigSHA256,
 		Unit:   units,
-		Values: hex.EncodeToString(sum[:]),
+		Values: values,
 		Agent:  tpm.StartAgent{Version: version.Version, SHA256: self},
 	}, nil
-}
-
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %q: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

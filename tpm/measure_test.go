@@ -192,6 +192,11 @@ func TestAcknowledge(t *testing.T) {
 
 func foreignExtend(t *testing.T, tpm *tpmtest.TPM) {
 	t.Helper()
+	extendText(t, tpm, "foreign")
+}
+
+func extendText(t *testing.T, tpm *tpmtest.TPM, text string) {
+	t.Helper()
 	dev, err := openDevice(t.Context(), tpm.Device)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +207,7 @@ func foreignExtend(t *testing.T, tpm *tpmtest.TPM) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := reg.extend(eventlog.Zero(banks).Measure("foreign")); err != nil {
+	if err := reg.extend(eventlog.Zero(banks).Measure(text)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -55,7 +55,7 @@ func (r *renderer) fillConfig(spec *rspec.Spec, c ispec.ImageConfig) {
 		}
 	}
 	for _, f := range []string{"/etc/resolv.conf", "/etc/hosts"} {
-		if r.in.Host.Exists != nil && r.in.Host.Exists(f) {
+		if r.isFile(f) {
 			spec.Mounts = append(spec.Mounts, rspec.Mount{
 				Destination: f, Type: "bind", Source: f, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"},
 			})
@@ -63,6 +63,16 @@ func (r *renderer) fillConfig(spec *rspec.Spec, c ispec.ImageConfig) {
 	}
 	r.volumes(spec, c)
 	spec.Linux.Seccomp = defaultSeccomp(r.in.ImageConfig.Architecture)
+}
+
+// isFile reports whether the host has a file that can be mounted: a dangling
+// symlink cannot.
+func (r *renderer) isFile(p string) bool {
+	if r.in.Host.IsDir == nil {
+		return false
+	}
+	dir, exists := r.in.Host.IsDir(p)
+	return exists && !dir
 }
 
 // volumes gives every volume of the image a directory of the container's own

@@ -11,18 +11,22 @@ import (
 )
 
 // jsonPlaces maps JSON pointers ("/mounts/3/source") of a document to the
-// offset just after the start of their values, as far as the document parses.
+// offsets of their values, as far as the document parses.
 func jsonPlaces(content []byte) map[string]int {
 	places := map[string]int{}
 	dec := json.NewDecoder(bytes.NewReader(content))
 	dec.UseNumber()
 	var walk func(at string, depth int) bool
 	walk = func(at string, depth int) bool {
+		start := int(dec.InputOffset())
 		tok, err := dec.Token()
 		if err != nil || depth > 100 {
 			return false
 		}
-		places[at] = max(int(dec.InputOffset())-1, 0)
+		for start < len(content) && strings.IndexByte(" \t\r\n:,", content[start]) >= 0 {
+			start++
+		}
+		places[at] = start
 		delim, ok := tok.(json.Delim)
 		if !ok {
 			return true

@@ -14,6 +14,13 @@ import (
 	"github.com/atomic-agent/atomic/templates"
 )
 
+// The files of the contract as problems name them.
+const (
+	configFile         = "/exports/config.json"
+	configTemplateFile = "/exports/config.json.template"
+	serviceFile        = "/exports/service.template"
+)
+
 // A renderer is one call of Render: what is rendered so far.
 type renderer struct {
 	in     Input
@@ -105,9 +112,9 @@ func label(labels map[string]string, name string) string {
 func (r *renderer) configuration(m Manifest) *rspec.Spec {
 	switch e := r.in.Exports; {
 	case e.ConfigJSON != nil:
-		r.config = plain("/exports/config.json", e.ConfigJSON)
+		r.config = plain(configFile, e.ConfigJSON)
 	case e.ConfigTemplate != nil:
-		r.config = substitute("/exports/config.json.template", e.ConfigTemplate, r.values, r.probs)
+		r.config = substitute(configTemplateFile, e.ConfigTemplate, r.values, r.probs)
 	case m.NoContainerService:
 		return nil
 	default:
@@ -140,7 +147,7 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 		return
 	}
 	if t := r.in.Exports.ServiceTemplate; t != nil {
-		r.unit = substitute("/exports/service.template", t, r.values, r.probs)
+		r.unit = substitute(serviceFile, t, r.values, r.probs)
 	} else {
 		r.unit = substitute(templates.ServiceFile, templates.Service, r.values, r.probs)
 	}

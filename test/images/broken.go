@@ -80,9 +80,9 @@ func evilImages() []Image {
 		evil("symlink", "a layer that writes through its own symlink", literal{
 			"aaa": symlink("/tmp"), "aaa/evil": text("x"),
 		}),
-		evil("dirlink", "a layer that writes through a symlink of a lower layer", literal{
-			"var/run/../../../../../../tmp/evil": text("x"), "var/run/evil": text("x"),
-		}),
+		helloPlus("library/evil", "dirlink", "a layer that writes through a symlink of a lower layer",
+			Layer{literal{"aaa": symlink("/tmp"), "bbb": symlink("../../../../../tmp")}},
+			Layer{literal{"aaa/evil": text("x"), "bbb/evil": text("x")}}),
 		evil("hardlink", "a layer with a hard link to a file of the host", literal{
 			"passwd": {typ: tar.TypeLink, mode: 0o644, link: "../../../../../../etc/passwd"},
 		}),

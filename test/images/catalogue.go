@@ -87,7 +87,7 @@ func labels(name, version, release, summary string) map[string]string {
 }
 
 // applets are the busybox commands in the base layer.
-var applets = strings.Fields(`[ awk basename cat chmod chown cp cut date dd df diff dirname du echo env
+var applets = strings.Fields(`[ awk basename cat chmod chown cp cut date dd df dirname du echo env
 	false find grep head hostname httpd id kill ln ls mkdir mknod mktemp mount mv nc nproc od pidof ps pwd
 	readlink rm rmdir sed sh sha256sum sleep sort stat sync tail test tee touch tr true tty uname uniq wc wget
 	which whoami xargs yes`)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,7 +19,7 @@ import (
 )
 
 // imageVersion changes when what buildImage makes changes.
-const imageVersion = 2
+const imageVersion = 3
 
 // diskSize is the size of the root disk; the file that holds it is sparse.
 const diskSize = "6G"
@@ -35,7 +34,6 @@ var vmPackages = []string{"linux-image-cloud-amd64", "e2fsprogs", "fsverity"}
 // nothing that systemd would find to bring up to date.
 var vmCustomize = []string{
 	`echo 7c0f2a3bb1d24d6f9f0c5a1e8b764321 >"$1"/etc/machine-id`,
-	`echo vm >"$1"/etc/hostname`,
 	`chroot "$1" systemd-hwdb update || :`,
 	`chroot "$1" systemctl --quiet mask getty@tty1.service serial-getty@ttyS0.service e2scrub_reap.service e2scrub_all.timer fstrim.timer dpkg-db-backup.timer systemd-pcrlock-make-policy.service`,
 }
@@ -56,17 +54,10 @@ type image struct {
 	disk, kernel, initrd string
 }
 
-// buildImage returns the image of a suite's root file system with the layers
-// (directories, the topmost first) laid over it, from the cache if it is there.
-func buildImage(ctx context.Context, suite string, layers []string, log io.Writer) (*image, error) {
-	recipe, err := bed.NewRecipe(suite, bed.Base)
-	if err != nil {
-		return nil, err
-	}
-	recipe.Variant = "vm"
-	recipe.Packages = append(recipe.Packages, vmPackages...)
-	recipe.Customize = append(recipe.Customize, vmCustomize...)
-	rootfs, err := recipe.Rootfs(ctx, log)
+// buildImage returns the image that the options describe, from the cache if it
+// is there.
+func buildImage(ctx context.Context, opts Options) (*image, error) {
+	rootfs, err := vmRootfs(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -82,21 +73,17 @@ func buildImage(ctx context.Context, suite string, layers []string, log io.Write
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // a leftover is swept by the next build
+	defer os.RemoveAll(tmp) //nolint:errcheck // a leftover is swept by the next machine
 
-	own, err := agentLayer(ctx, tmp)
+	parts, err := prepareParts(ctx, tmp, rootfs, opts)
 	if err != nil {
 		return nil, err
 	}
-	layers = append([]string{own}, layers...)
-	sum := sha256.New()
-	fmt.Fprintln(sum, imageVersion, diskSize, initrdModules, filepath.Base(rootfs))
-	for _, layer := range layers {
-		if err := hashTree(sum, layer); err != nil {
-			return nil, err
-		}
+	key, err := parts.key()
+	if err != nil {
+		return nil, err
 	}
-	final := filepath.Join(dir, "image-"+suite+"-"+hex.EncodeToString(sum.Sum(nil))[:12])
+	final := filepath.Join(dir, "image-"+opts.Suite+"-"+key)
 	img := &image{disk: filepath.Join(final, "disk"), initrd: filepath.Join(final, "initrd")}
 	if img.kernel, err = kernelImage(rootfs); err != nil {
 		return nil, err
@@ -108,16 +95,72 @@ func buildImage(ctx context.Context, suite string, layers []string, log io.Write
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return nil, err
 	}
-	if err := buildInitrd(rootfs, filepath.Join(own, agentPath), filepath.Join(work, "initrd")); err != nil {
+	if err := buildInitrd(rootfs, parts.agent, filepath.Join(work, "initrd")); err != nil {
 		return nil, fmt.Errorf("build initrd: %w", err)
 	}
-	if err := makeDisk(ctx, append(layers, rootfs), filepath.Join(work, "disk"), tmp); err != nil {
+	if err := parts.makeDisk(ctx, filepath.Join(work, "disk"), tmp); err != nil {
 		return nil, fmt.Errorf("build disk: %w", err)
 	}
-	if err := os.Rename(work, final); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Rename(work, final); err != nil {
 		return nil, err
 	}
 	return img, pruneImages(dir)
+}
+
+func vmRootfs(ctx context.Context, opts Options) (string, error) {
+	recipe, err := bed.NewRecipe(opts.Suite, bed.Base)
+	if err != nil {
+		return "", err
+	}
+	recipe.Variant = "vm"
+	recipe.Packages = append(recipe.Packages, vmPackages...)
+	recipe.Customize = append(recipe.Customize, vmCustomize...)
+	return recipe.Rootfs(ctx, opts.Log)
+}
+
+// parts are what a disk is made of.
+type parts struct {
+	layers []string   // the topmost first, the root file system last
+	copies []bed.Bind // directories that are copied to places in them
+	agent  string     // the agent's program
+}
+
+func prepareParts(ctx context.Context, tmp, rootfs string, opts Options) (*parts, error) {
+	own, err := agentLayer(ctx, tmp)
+	if err != nil {
+		return nil, err
+	}
+	prepared := filepath.Join(tmp, "prepared")
+	if err := os.Mkdir(prepared, 0o755); err != nil {
+		return nil, err
+	}
+	layers, copies, err := bed.Layers(ctx, prepared, rootfs, bed.Options{
+		Suite: opts.Suite, Name: "vm", Layers: opts.Layers, Product: opts.Product, Registry: opts.Registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	layers = append([]string{own}, layers...)
+	return &parts{layers: append(layers, rootfs), copies: copies, agent: filepath.Join(own, agentPath)}, nil
+}
+
+// key identifies the disk that the parts make.
+func (p *parts) key() (string, error) {
+	sum := sha256.New()
+	top := len(p.layers) - 1
+	fmt.Fprintln(sum, imageVersion, diskSize, initrdModules, filepath.Base(p.layers[top]))
+	for _, layer := range p.layers[:top] {
+		if err := hashTree(sum, layer); err != nil {
+			return "", err
+		}
+	}
+	for _, c := range p.copies {
+		fmt.Fprintf(sum, "%q\n", c.Target)
+		if err := hashTree(sum, c.Source); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:12], nil
 }
 
 const agentPath = "usr/lib/atomic-test/agent"
@@ -153,19 +196,35 @@ func agentLayer(ctx context.Context, tmp string) (string, error) {
 	return layer, nil
 }
 
-// makeDisk writes a root file system image: the layers, the topmost first,
-// merged by overlayfs in a mount namespace of its own so that no mount can stay behind.
-func makeDisk(ctx context.Context, layers []string, path, tmp string) error {
+// makeDiskScript merges the layers with overlayfs, mounts the copies into them,
+// and lets mke2fs write it all down. Arguments: layers, mount point, image,
+// size, and pairs of source and target. Verity needs blocks of a page.
+const makeDiskScript = `set -e
+layers=$1 root=$2 image=$3 size=$4
+shift 4
+mount -t overlay -o "ro,lowerdir=$layers" vm "$root"
+while [ $# -gt 0 ]; do
+	mount --bind "$1" "$root$2"
+	shift 2
+done
+exec mke2fs -q -F -t ext4 -O verity -b 4096 -m 0 -L root -d "$root" "$image" "$size"
+`
+
+// makeDisk writes the file system image, in a mount namespace of its own so
+// that no mount can stay behind.
+func (p *parts) makeDisk(ctx context.Context, path, tmp string) error {
 	merged := filepath.Join(tmp, "merged")
 	if err := os.Mkdir(merged, 0o755); err != nil {
 		return err
 	}
-	// verity needs blocks of a page; a journal and checksums come by default.
-	const script = `mount -t overlay -o "ro,lowerdir=$1" vm "$2" &&
-exec mke2fs -q -F -t ext4 -O verity -b 4096 -m 0 -L root -d "$2" "$3" "$4"`
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private",
-		"sh", "-c", script, "sh", strings.Join(layers, ":"), merged, path, diskSize)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	args := []string{
+		"--mount", "--propagation", "private", "sh", "-c", makeDiskScript, "sh",
+		strings.Join(p.layers, ":"), merged, path, diskSize,
+	}
+	for _, c := range p.copies {
+		args = append(args, c.Source, c.Target)
+	}
+	if out, err := exec.CommandContext(ctx, "unshare", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil

@@ -23,6 +23,12 @@ type Options struct {
 	// Layers are directories laid over the root file system when its disk is
 	// made, the topmost first.
 	Layers []string
+	// Product installs atomic (`make install` of the repository, which must
+	// have been built).
+	Product bool
+	// Registry is a directory with a registry's storage. If it is not empty, a
+	// copy is served in the machine at bed.RegistryHost.
+	Registry string
 	// CPUs and Memory (in MiB) are 2 and 2048 if zero.
 	CPUs, Memory int
 	// Initrd leaves the agent as PID 1 on the mounted root file system: no
@@ -97,7 +103,7 @@ func Boot(ctx context.Context, opts Options) (*VM, error) {
 
 // create makes the disk and an empty TPM.
 func (v *VM) create(ctx context.Context) error {
-	img, err := buildImage(ctx, v.opts.Suite, v.opts.Layers, v.opts.Log)
+	img, err := buildImage(ctx, v.opts)
 	if err != nil {
 		return err
 	}

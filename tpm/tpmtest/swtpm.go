@@ -42,7 +42,7 @@ func Start(t testing.TB) *TPM {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	tpm := &TPM{Socket: filepath.Join(dir, "data"), ctrl: filepath.Join(dir, "ctrl")}
+	tpm := &TPM{Socket: filepath.Join(dir, "data"), ctrl: filepath.Join(dir, "data.ctrl")}
 	tpm.Device = "unix:" + tpm.Socket
 	out, err := os.Create(filepath.Join(dir, "output"))
 	if err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -17,10 +18,10 @@ import (
 	"github.com/atomic-agent/atomic/install/store/verity"
 )
 
-// check mounts every image that a ref names, with the kernel verifying, and
-// reads all of it; then it measures every object. It prints the sound refs.
-func check(dir, mnt string) error {
-	s, err := store.Open(dir, store.Options{Verity: "require"})
+// check mounts every image that a ref names and reads all of it; then fsck has
+// its turn, and every object is compared with its name. It prints the sound refs.
+func (t tool) check(mnt string) error {
+	s, err := t.open()
 	if err != nil {
 		return err
 	}
@@ -30,17 +31,24 @@ func check(dir, mnt string) error {
 	}
 	var errs []error
 	for _, r := range refs {
-		if err := checkImage(dir, mnt, r.Image); err != nil {
+		if err := t.checkImage(mnt, r.Image); err != nil {
 			errs = append(errs, fmt.Errorf("ref %s/%d: %w", r.Name, r.Generation, err))
 			continue
 		}
 		fmt.Println("sound", r.Generation, r.Image)
 	}
-	return errors.Join(append(errs, checkObjects(filepath.Join(dir, "objects")))...)
+	report, err := s.Fsck(context.Background(), store.FsckOptions{})
+	if err != nil {
+		return err
+	}
+	for _, p := range report.Problems {
+		errs = append(errs, fmt.Errorf("fsck: %+v", p))
+	}
+	return errors.Join(append(errs, t.checkObjects())...)
 }
 
-func checkImage(dir, mnt, image string) (err error) {
-	if err := mountImage(dir, mnt, image); err != nil {
+func (t tool) checkImage(mnt, image string) (err error) {
+	if err := t.mount(mnt, image); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, mount.Unmount(mnt)) }()
@@ -66,15 +74,15 @@ func checkImage(dir, mnt, image string) (err error) {
 	return nil
 }
 
-func mountImage(dir, mnt, image string) error {
+func (t tool) mount(mnt, image string) error {
 	if err := os.MkdirAll(mnt, 0o755); err != nil {
 		return err
 	}
-	res, err := mount.Mount(mount.Options{StoreDir: dir, Image: image, Target: mnt, Verity: "require"})
+	res, err := mount.Mount(mount.Options{StoreDir: t.dir, Image: image, Target: mnt, Verity: t.policy})
 	if err != nil {
 		return err
 	}
-	if !res.Enforced {
+	if t.policy == "require" && !res.Enforced {
 		return errors.New("the kernel does not verify the mounted image")
 	}
 	return nil
@@ -82,7 +90,8 @@ func mountImage(dir, mnt, image string) error {
 
 // checkObjects compares every object's digest with its name: a name must never
 // be on disk before its content is, not even one that no ref leads to.
-func checkObjects(objects string) error {
+func (t tool) checkObjects() error {
+	objects := filepath.Join(t.dir, "objects")
 	var errs []error
 	err := filepath.WalkDir(objects, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -97,12 +106,9 @@ func checkObjects(objects string) error {
 			return err
 		}
 		defer f.Close()
-		got, err := verity.Measure(f)
+		got, _, err := verity.OfReader(f)
 		if err == nil && got.Path() != rel {
 			err = fmt.Errorf("its digest is %s", got)
-		}
-		if err == nil {
-			_, err = io.Copy(io.Discard, f)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("object %s: %w", rel, err))

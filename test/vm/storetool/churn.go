@@ -25,17 +25,18 @@ const (
 	keepRefs    = 4
 )
 
-// churn commits images, each in one transaction, and removes old ones. It says
+// churn commits images, each in one transaction, removes old ones and collects
+// garbage. It says
 // on standard output what it has done: a line is a promise that must hold
 // whenever the power goes.
-func churn(dir, seed string) error {
+func (t tool) churn(seed string) error {
 	ctx := context.Background()
 	n, err := strconv.ParseUint(seed, 10, 64)
 	if err != nil {
 		return err
 	}
 	random := rand.New(rand.NewPCG(n, 0))
-	s, err := store.Open(dir, store.Options{Verity: "require"})
+	s, err := t.open()
 	if err != nil {
 		return err
 	}
@@ -69,6 +70,12 @@ func churn(dir, seed string) error {
 			}
 			fmt.Println("removed", victim)
 			live = live[1:]
+		}
+		if random.IntN(3) == 0 {
+			if _, err := s.GC(ctx); err != nil {
+				return err
+			}
+			fmt.Println("collected")
 		}
 	}
 }
@@ -121,7 +128,15 @@ func commit(ctx context.Context, s *store.Store, gen int, files [][]byte) (strin
 	if err != nil {
 		return "", err
 	}
-	manifest, err := txn.PutManifest(fmt.Appendf(nil, `{"generation":%d}`, gen))
+	conf := fmt.Appendf(nil, `{"os":"linux","architecture":"amd64","author":"%d"}`, gen)
+	config, err := txn.PutConfig(conf)
+	if err != nil {
+		return "", err
+	}
+	manifest, err := txn.PutManifest(fmt.Appendf(nil, `{"schemaVersion":2,`+
+		`"mediaType":"application/vnd.oci.image.manifest.v1+json",`+
+		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`,
+		config, len(conf)))
 	if err != nil {
 		return "", err
 	}
@@ -133,8 +148,8 @@ func commit(ctx context.Context, s *store.Store, gen int, files [][]byte) (strin
 }
 
 // put commits one image and prints its digest and the object of each file.
-func put(dir string, texts []string) error {
-	s, err := store.Open(dir, store.Options{Verity: "require"})
+func (t tool) put(texts []string) error {
+	s, err := t.open()
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The storetool exercises the image store inside a virtual machine, for the
-// tests outside that cut its power and tamper with its disk.
+// tests outside that cut its power and tamper with its disk. POLICY is the
+// store's verity policy, "require" or "off".
 //
-//	storetool churn DIR SEED     commit and remove images until killed
-//	storetool check DIR MNT      read every image of the store in full
-//	storetool put DIR TEXT...    one image with files of these contents
-//	storetool mount DIR MNT IMAGE
+//	storetool churn POLICY DIR SEED      commit, remove and collect until killed
+//	storetool check POLICY DIR MNT       read every image of the store in full
+//	storetool put POLICY DIR TEXT...     commit one image of files that repeat a text
+//	storetool mount POLICY DIR MNT IMAGE
 package main
 
 import (
 	"fmt"
 	"os"
+
+	"github.com/atomic-agent/atomic/install/store"
 )
 
 const ref = "churn"
@@ -24,15 +27,26 @@ func main() {
 }
 
 func run(args []string) error {
+	if len(args) < 4 {
+		return fmt.Errorf("too few arguments: %q", args)
+	}
+	verb, t, rest := args[0], tool{policy: args[1], dir: args[2]}, args[3:]
 	switch {
-	case len(args) == 3 && args[0] == "churn":
-		return churn(args[1], args[2])
-	case len(args) == 3 && args[0] == "check":
-		return check(args[1], args[2])
-	case len(args) > 2 && args[0] == "put":
-		return put(args[1], args[2:])
-	case len(args) == 4 && args[0] == "mount":
-		return mountImage(args[1], args[2], args[3])
+	case verb == "churn" && len(rest) == 1:
+		return t.churn(rest[0])
+	case verb == "check" && len(rest) == 1:
+		return t.check(rest[0])
+	case verb == "put":
+		return t.put(rest)
+	case verb == "mount" && len(rest) == 2:
+		return t.mount(rest[0], rest[1])
 	}
 	return fmt.Errorf("unknown arguments %q", args)
+}
+
+// tool is one store.
+type tool struct{ policy, dir string }
+
+func (t tool) open() (*store.Store, error) {
+	return store.Open(t.dir, store.Options{Verity: t.policy})
 }

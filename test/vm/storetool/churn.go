@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/tree"
+	"github.com/atomic-agent/atomic/install/store/verity"
 )
 
 // Files of an image are named by the hash of their content, so that a reader
@@ -147,7 +149,8 @@ func commit(ctx context.Context, s *store.Store, gen int, files [][]byte) (strin
 	return image, txn.Commit()
 }
 
-// put commits one image and prints its digest and the object of each file.
+// put commits one image of files that repeat a text. It prints the image's
+// digest, and the path and object of the image and of each file.
 func (t tool) put(texts []string) error {
 	s, err := t.open()
 	if err != nil {
@@ -161,6 +164,14 @@ func (t tool) put(texts []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(image)
+	d, err := verity.Parse(image)
+	if err != nil {
+		return err
+	}
+	fmt.Println(image, filepath.Join(t.dir, "objects", d.Path()))
+	for _, data := range files {
+		sum := sha256.Sum256(data)
+		fmt.Println(hex.EncodeToString(sum[:]), filepath.Join(t.dir, "objects", verity.Of(data).Path()))
+	}
 	return nil
 }

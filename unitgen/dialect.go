@@ -87,12 +87,6 @@ func listCapabilities(content []byte, top map[string]json.RawMessage) ([]byte, e
 // is documented in docs/compat.md.
 func (r *renderer) normalise(spec *rspec.Spec) {
 	spec.Version = rspec.Version
-	if spec.Linux == nil {
-		spec.Linux = &rspec.Linux{}
-	}
-	if spec.Process == nil {
-		spec.Process = &rspec.Process{}
-	}
 	if spec.Process.Cwd == "" {
 		spec.Process.Cwd = "/"
 	}

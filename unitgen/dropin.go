@@ -65,6 +65,10 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	if launched && !assigned(r.settings, "Unit", "SourcePath") {
 		line("SourcePath=%s", escapeSpecifiers(r.in.DestDir+"/config.json"))
 	}
+	unitLines, serviceLines := r.properties()
+	for _, p := range unitLines {
+		line("%s", p)
+	}
 	line("")
 	line("[Service]")
 	if launched {
@@ -92,6 +96,9 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	if launched {
 		r.resourceLimits(spec, line, unset)
 		r.devicePolicy(spec, line)
+	}
+	for _, p := range serviceLines {
+		line("%s", p)
 	}
 	return []byte(b.String())
 }

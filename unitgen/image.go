@@ -87,6 +87,9 @@ func (r *renderer) volumes(spec *rspec.Spec, c ispec.ImageConfig) {
 		}
 		v = path.Clean(v)
 		src := path.Join(state, unit.UnitNamePathEscape(v))
+		if slices.ContainsFunc(r.in.Options.Volumes, func(o string) bool { return volumeDestination(o) == v }) {
+			continue // --volume takes its place
+		}
 		if b.Len() == 0 {
 			fmt.Fprintf(&b, "d %s 0755 root root - -\n", quoteWord(state))
 		}

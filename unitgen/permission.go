@@ -82,6 +82,9 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 			byDefault = false
 			at += " (below " + outer + ", which the container can write)"
 		}
+		if slices.Contains(r.volumeSources, m.Source) {
+			byDefault, at = true, "--volume"
+		}
 		r.ask("path:"+m.Source+":"+mode, byDefault, at)
 		if slices.Contains(m.Options, "rshared") || slices.Contains(m.Options, "shared") {
 			r.ask("propagate:"+m.Source, false, at)

@@ -70,6 +70,9 @@ func (p *Problems) Hint() string {
 			return "give " + q.Variable + " another value with --set " + q.Variable + "=VALUE"
 		}
 	}
+	if !slices.ContainsFunc(p.List, func(q Problem) bool { return !strings.HasPrefix(q.File, "--") }) {
+		return "" // the options themselves are wrong, and the problem says how
+	}
 	return "the image's /exports files need correction; atomic lint IMAGE checks them"
 }
 

@@ -36,6 +36,8 @@ type renderer struct {
 	settings  []setting
 	tmpText   *text
 	tmpLines  []tmpfilesLine
+	// volumeSources are what --volume mounts.
+	volumeSources []string
 	// made are the paths that tmpfiles makes: 'd' or 'f'.
 	made map[string]byte
 }
@@ -133,9 +135,16 @@ func (r *renderer) configuration(m Manifest) *rspec.Spec {
 	if spec == nil {
 		return nil
 	}
+	if spec.Process == nil {
+		spec.Process = &rspec.Process{}
+	}
+	if spec.Linux == nil {
+		spec.Linux = &rspec.Linux{}
+	}
 	if r.generated {
 		r.fillConfig(spec, r.in.ImageConfig.Config)
 	}
+	r.options(spec)
 	r.normalise(spec)
 	r.checkConfig(spec)
 	return spec

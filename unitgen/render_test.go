@@ -36,6 +36,7 @@ type testCase struct {
 	Config     ispec.ImageConfig
 	Set        map[string]string
 	Previous   map[string]string
+	Options    unitgen.Options
 	Grants     []string
 	// Rootfs adds to the image: "dir", "file" or "-> TARGET".
 	Rootfs map[string]string
@@ -107,7 +108,7 @@ func (c testCase) apply(tb testing.TB, in *unitgen.Input, rootfs map[string]unit
 	in.Name, in.Generation, in.ImageName = c.Name, c.Generation, c.Image
 	in.DestDir = "/var/lib/containers/atomic/" + c.Name + "." + strconv.Itoa(c.Generation)
 	in.ImageConfig.Config = c.Config
-	in.Set, in.Previous, in.Grants = c.Set, c.Previous, c.Grants
+	in.Set, in.Previous, in.Grants, in.Options = c.Set, c.Previous, c.Grants, c.Options
 	for p, kind := range c.Rootfs {
 		rootfs[p] = entry(tb, kind)
 	}

@@ -5,6 +5,7 @@ package unitgen
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
@@ -114,7 +115,11 @@ func (r *renderer) generateTmpfiles(spec *rspec.Spec) {
 		if kind == "d" && !r.own(m.Source) {
 			r.warnf("the host has no %s: an empty directory is made for it", m.Source)
 		}
-		fmt.Fprintf(&b, "%s %s %s %d %d - -\n", kind, quoteWord(m.Source), mode, r.in.Host.UID, r.in.Host.GID)
+		uid, gid := uint32(r.in.Host.UID), uint32(r.in.Host.GID)
+		if slices.Contains(r.volumeSources, m.Source) {
+			mode, uid, gid = "0755", spec.Process.User.UID, spec.Process.User.GID
+		}
+		fmt.Fprintf(&b, "%s %s %s %d %d - -\n", kind, quoteWord(m.Source), mode, uid, gid)
 	}
 	if b.Len() > 0 {
 		r.out.Tmpfiles = []byte(b.String())

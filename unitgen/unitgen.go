@@ -46,6 +46,7 @@ type Input struct {
 	// that changed defaults of the image reach everything else.
 	Set      map[string]string
 	Previous map[string]string
+	Options  Options
 	// Grants are the host permissions the administrator allowed.
 	Grants []string
 

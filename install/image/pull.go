@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/types"
@@ -22,8 +23,9 @@ import (
 
 // Image is an image that was fetched.
 type Image struct {
-	// Name is fully qualified, with tag or digest.
+	// Name is fully qualified, with tag or digest; Ref is the same, parsed.
 	Name string
+	Ref  reference.Named
 	// Digest is that of the manifest for this architecture, IndexDigest that
 	// of the index the name stands for, if it is one.
 	Digest      digest.Digest
@@ -100,7 +102,7 @@ func (p *Puller) inspect(ctx context.Context, c *Candidate) (_ *Image, err error
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{Name: c.Name.String()}
+	img := &Image{Name: c.Name.String(), Ref: c.Name}
 	unparsed := top
 	if manifest.MIMETypeIsMultiImage(mime) {
 		if img.IndexDigest, err = manifest.Digest(raw); err != nil {

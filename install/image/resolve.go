@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"go.podman.io/image/v5/docker"
@@ -88,6 +89,7 @@ func System(o Options) (*types.SystemContext, error) {
 		DockerRegistryUserAgent:      "atomic/" + version.Version,
 		AuthFilePath:                 os.Getenv("REGISTRY_AUTH_FILE"),
 		ArchitectureChoice:           o.Architecture,
+		BlobInfoCacheDir:             filepath.Join(o.Host.Containers(), ".cache"),
 	}
 	if sys.AuthFilePath != "" {
 		if _, err := os.Stat(sys.AuthFilePath); err != nil {

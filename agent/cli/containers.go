@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atomic-agent/atomic/install"
+)
+
+func newContainersCommand(g *globals) *cobra.Command {
+	cmd := &cobra.Command{Use: "containers", Short: "List, update and roll back containers", Args: args(cobra.NoArgs)}
+	cmd.AddCommand(newContainersListCommand(g), newContainersUpdateCommand(g), newContainersRollbackCommand(g))
+	return cmd
+}
+
+type containersListOptions struct {
+	all, quiet, noTrunc, noHeading, json bool
+	filters                              []string
+}
+
+func newContainersListCommand(g *globals) *cobra.Command {
+	o := &containersListOptions{}
+	cmd := &cobra.Command{
+		Use:     "list [OPTIONS]",
+		Aliases: []string{"ls"},
+		Short:   "List the containers that are installed",
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runContainersList(cmd.Context(), g, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all", "a", false, "also those that do not run")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "names only")
+	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten columns")
+	f.BoolVarP(&o.noHeading, "noheading", "n", false, "no heading")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `VARIABLE=VALUE`; can be repeated")
+	return cmd
+}
+
+// containerJSON has the keys of the original tool, and ours in "atomic".
+type containerJSON struct {
+	ID         string         `json:"id"`
+	ImageID    string         `json:"image_id"`
+	ImageName  string         `json:"image_name"`
+	Name       string         `json:"name"`
+	Command    string         `json:"command"`
+	Created    string         `json:"created"`
+	State      string         `json:"state"`
+	Backend    string         `json:"backend"`
+	Runtime    string         `json:"runtime"`
+	Vulnerable bool           `json:"vulnerable"`
+	Running    bool           `json:"running"`
+	Atomic     containerExtra `json:"atomic"`
+}
+
+type containerExtra struct {
+	Generation int    `json:"generation"`
+	Signature  string `json:"signature"`
+	Exception  bool   `json:"exception"`
+	Verified   bool   `json:"verified"`
+	Unsettled  bool   `json:"unsettled"`
+	Problem    string `json:"problem,omitempty"`
+}
+
+// column is a column of the table and the filter of its name.
+type column struct {
+	heading string
+	width   int
+	filter  string
+	value   func(*install.Container) string
+}
+
+func containerColumns() []column {
+	return []column{
+		{"CONTAINER ID", 12, "container", func(c *install.Container) string { return c.Name }},
+		{"IMAGE", 20, "image", func(c *install.Container) string { return c.Image }},
+		{"NAME", 10, "", func(c *install.Container) string { return c.Name }},
+		{"COMMAND", 10, "command", func(c *install.Container) string { return c.Command }},
+		{"CREATED", 16, "created", created},
+		{"STATE", 10, "state", func(c *install.Container) string { return c.State }},
+		{"BACKEND", 10, "backend", func(*install.Container) string { return backend }},
+		{"RUNTIME", 10, "runtime", func(c *install.Container) string { return c.Runtime }},
+	}
+}
+
+// backend is the word that the original tool has for system containers.
+const backend = "ostree"
+
+func created(c *install.Container) string {
+	if c.Created.IsZero() {
+		return ""
+	}
+	return c.Created.UTC().Format("2006-01-02 15:04")
+}
+
+func runContainersList(ctx context.Context, g *globals, o *containersListOptions) error {
+	match, err := containerFilter(o.filters)
+	if err != nil {
+		return err
+	}
+	a, err := g.agentSaying(g.Err)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	list, err := a.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(c install.Container) bool {
+		return !o.all && c.State == "inactive" || !match(&c)
+	})
+	switch {
+	case o.quiet:
+		for i := range list {
+			fmt.Fprintln(g.Out, list[i].Name)
+		}
+	case o.json:
+		return printJSON(g, containersJSON(list))
+	case len(list) > 0:
+		containersTable(g, o, list)
+	}
+	return nil
+}
+
+func containersJSON(list []install.Container) []containerJSON {
+	out := make([]containerJSON, len(list))
+	for i := range list {
+		c := &list[i]
+		out[i] = containerJSON{
+			ID: c.Name, ImageID: c.ImageID, ImageName: c.Image, Name: c.Name, Command: c.Command,
+			State: c.State, Backend: backend, Runtime: c.Runtime, Running: c.State == "running",
+			Atomic: containerExtra{
+				Generation: c.Generation, Signature: c.Signature.Verdict, Exception: c.Signature.Exception,
+				Verified: c.Verified, Unsettled: c.Unsettled, Problem: c.Problem,
+			},
+		}
+		if !c.Created.IsZero() {
+			out[i].Created = c.Created.UTC().Format(time.RFC3339)
+		}
+	}
+	return out
+}
+
+func containersTable(g *globals, o *containersListOptions, list []install.Container) {
+	rows := [][]string{}
+	if !o.noHeading {
+		row := []string{}
+		for _, c := range containerColumns() {
+			row = append(row, c.heading)
+		}
+		rows = append(rows, row)
+	}
+	for i := range list {
+		row := []string{}
+		for _, c := range containerColumns() {
+			v := c.value(&list[i])
+			if len(v) > c.width && !o.noTrunc {
+				v = v[:c.width]
+			}
+			row = append(row, v)
+		}
+		rows = append(rows, row)
+	}
+	table(g, rows)
+	for i := range list {
+		if list[i].Problem != "" {
+			fmt.Fprintf(g.Err, "atomic: warning: %s: %s\n", list[i].Name, list[i].Problem)
+		}
+		if list[i].Unsettled {
+			fmt.Fprintf(g.Err, "atomic: warning: %s: a command was interrupted; the next one completes or undoes it\n", list[i].Name)
+		}
+	}
+}
+
+// table prints rows in columns as wide as their widest cell.
+func table(g *globals, rows [][]string) {
+	width := map[int]int{}
+	for _, r := range rows {
+		for i, cell := range r {
+			width[i] = max(width[i], len(cell))
+		}
+	}
+	for _, r := range rows {
+		var b strings.Builder
+		for i, cell := range r {
+			fmt.Fprintf(&b, "%-*s ", width[i], cell)
+		}
+		fmt.Fprintln(g.Out, strings.TrimRight(b.String(), " "))
+	}
+}
+
+// containerFilter reads VARIABLE=VALUE filters: a case-insensitive part of the
+// column, all of them at once.
+func containerFilter(filters []string) (func(*install.Container) bool, error) {
+	var checks []func(*install.Container) bool
+	for _, f := range filters {
+		key, want, ok := strings.Cut(f, "=")
+		columns := containerColumns()
+		i := slices.IndexFunc(columns, func(c column) bool { return key != "" && c.filter == key })
+		if !ok || i < 0 {
+			return nil, fmt.Errorf("The filter %s is not valid.  Please choose from [container, image, command, created, state, backend, runtime]", f) //nolint:staticcheck // the wording is part of the contract
+		}
+		value := columns[i].value
+		checks = append(checks, func(c *install.Container) bool {
+			return strings.Contains(strings.ToLower(value(c)), strings.ToLower(want))
+		})
+	}
+	return func(c *install.Container) bool {
+		for _, check := range checks {
+			if !check(c) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}

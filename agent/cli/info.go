@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atomic-agent/atomic/install"
+)
+
+type infoOptions struct {
+	json    bool
+	storage string
+}
+
+func newInfoCommand(g *globals) *cobra.Command {
+	o := &infoOptions{}
+	cmd := &cobra.Command{
+		Use:   "info [OPTIONS] NAME|IMAGE",
+		Short: "Describe a container or an image in the store",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE:  func(cmd *cobra.Command, a []string) error { return runInfo(cmd.Context(), g, o, a[0]) },
+	}
+	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	cmd.Flags().StringVar(&o.storage, "storage", "", "accepted; there is one storage")
+	return cmd
+}
+
+func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error {
+	a, err := g.agentSaying(g.Err)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	d, err := a.Describe(ctx, what)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return printJSON(g, map[string]any{
+			"image": d.Image, "digest": d.Digest, "labels": d.Labels, "record": d.Record,
+			"variables": variablesJSON(d),
+		})
+	}
+	fmt.Fprintf(g.Out, "Image Name: %s\nDigest: %s\n", d.Image, d.Digest)
+	for _, k := range slices.Sorted(maps.Keys(d.Labels)) {
+		fmt.Fprintf(g.Out, "%s: %s\n", k, d.Labels[k])
+	}
+	printVariables(g, d)
+	printRecord(g, d)
+	return nil
+}
+
+func printVariables(g *globals, d *install.Description) {
+	heading := "\nTemplate variables with default value, but overridable with --set:\n"
+	for _, v := range d.Variables {
+		if value := v.Default; v.Host || v.HasDefault {
+			if v.Host {
+				value = "{SET_BY_OS}"
+			}
+			fmt.Fprintf(g.Out, "%s%s: %s\n", heading, v.Name, value)
+			heading = ""
+		}
+	}
+	heading = "\nTemplate variables that has no default value, and must be set with --set:\n"
+	for _, v := range d.Variables {
+		if !v.Host && !v.HasDefault {
+			fmt.Fprintf(g.Out, "%s%s: {DEF_VALUE}\n", heading, v.Name)
+			heading = ""
+		}
+	}
+}
+
+func printRecord(g *globals, d *install.Description) {
+	r := d.Record
+	if r == nil {
+		return
+	}
+	s := r.Atomic.Signature
+	fmt.Fprintf(g.Out, "\nContainer: %s\nDeployment: %d\nSignature: %s", r.Atomic.Name, r.Atomic.Generation, s.Verdict)
+	if s.Exception {
+		fmt.Fprint(g.Out, " (an exception from the policy)")
+	}
+	fmt.Fprintf(g.Out, "\nRoot file system: %s", r.Atomic.Rootfs.Image)
+	if r.Atomic.Rootfs.Enforced {
+		fmt.Fprintln(g.Out, " (verified by the kernel)")
+	} else {
+		fmt.Fprintln(g.Out, " (not verified by the kernel)")
+	}
+	for _, grant := range r.Atomic.Grants {
+		fmt.Fprintf(g.Out, "Grant: %s\n", grant)
+	}
+	for _, k := range slices.Sorted(maps.Keys(r.Atomic.UserValues)) {
+		fmt.Fprintf(g.Out, "Set: %s=%s\n", k, r.Atomic.UserValues[k])
+	}
+	for _, f := range r.InstalledFiles {
+		fmt.Fprintf(g.Out, "Host file: %s\n", f)
+	}
+}
+
+type variableJSON struct {
+	Name    string  `json:"name"`
+	Default *string `json:"default"`
+	Host    bool    `json:"host"`
+}
+
+func variablesJSON(d *install.Description) []variableJSON {
+	list := make([]variableJSON, len(d.Variables))
+	for i, v := range d.Variables {
+		list[i] = variableJSON{Name: v.Name, Host: v.Host}
+		if v.HasDefault {
+			list[i].Default = &v.Default
+		}
+	}
+	return list
+}

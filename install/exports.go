@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/capability"
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/install/store/tree"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/unitgen"
+)
+
+// Limits of what an image may ask to be read into memory.
+const (
+	templateMax = 1 << 20
+	hostFileMax = 256 << 20
+	hostFSMax   = 1 << 30
+)
+
+const hostFS = "/exports/hostfs"
+
+// readExports reads the files below /exports from an image that need not be
+// mounted.
+func readExports(t *tree.Tree) (unitgen.Exports, error) {
+	var e unitgen.Exports
+	for path, to := range map[string]*[]byte{
+		"/exports/config.json":          &e.ConfigJSON,
+		"/exports/config.json.template": &e.ConfigTemplate,
+		"/exports/service.template":     &e.ServiceTemplate,
+		"/exports/tmpfiles.template":    &e.Tmpfiles,
+		"/exports/manifest.json":        &e.Manifest,
+	} {
+		data, err := t.ReadFile(path, templateMax)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return e, hint.New(fmt.Errorf("read the image's templates: %w", err), "the image is not a valid system container; nothing was installed")
+		}
+		*to = append([]byte{}, data...) // an empty file is not an absent one
+	}
+	e.Lookup = func(path string) (unitgen.Entry, bool) {
+		n := t.Lookup(path)
+		if n == nil {
+			return unitgen.Entry{}, false
+		}
+		entry := unitgen.Entry{Mode: fileMode(n.Mode)}
+		if n.IsSymlink() {
+			entry.Target = n.Data
+		}
+		return entry, true
+	}
+	e.ReadFile = func(path string) ([]byte, error) { return t.ReadFile(path, templateMax) }
+	var err error
+	e.HostFS, err = readHostFS(t)
+	return e, err
+}
+
+func readHostFS(t *tree.Tree) ([]unitgen.HostFile, error) {
+	var list []unitgen.HostFile
+	var total uint64
+	err := t.Walk(hostFS, func(path string, n *tree.Node) error {
+		rel := strings.TrimPrefix(path, hostFS)
+		if rel == "" {
+			return nil
+		}
+		f := unitgen.HostFile{
+			Path: rel, Mode: fileMode(n.Mode), UID: int(n.UID), GID: int(n.GID),
+			ModTime: time.Unix(n.Sec, int64(n.Nsec)).UTC(),
+		}
+		switch {
+		case n.IsSymlink():
+			f.Target = n.Data
+		case n.IsRegular():
+			if total += n.Size; total > hostFSMax {
+				return fmt.Errorf("%s is larger than %d MiB", hostFS, hostFSMax>>20)
+			}
+			var err error
+			if f.Content, err = t.ReadFile(path, hostFileMax); err != nil {
+				return err
+			}
+		case !n.IsDir():
+			return nil // devices and sockets are not for the host
+		}
+		list = append(list, f)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the image's host files: %w", err)
+	}
+	return list, nil
+}
+
+// fileMode turns st_mode into Go's terms.
+func fileMode(m uint32) fs.FileMode {
+	mode := fs.FileMode(m & 0o777)
+	for bit, flag := range map[uint32]fs.FileMode{unix.S_ISUID: fs.ModeSetuid, unix.S_ISGID: fs.ModeSetgid, unix.S_ISVTX: fs.ModeSticky} {
+		if m&bit != 0 {
+			mode |= flag
+		}
+	}
+	switch m & unix.S_IFMT {
+	case unix.S_IFDIR:
+		mode |= fs.ModeDir
+	case unix.S_IFLNK:
+		mode |= fs.ModeSymlink
+	case unix.S_IFCHR:
+		mode |= fs.ModeDevice | fs.ModeCharDevice
+	case unix.S_IFBLK:
+		mode |= fs.ModeDevice
+	case unix.S_IFIFO:
+		mode |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		mode |= fs.ModeSocket
+	}
+	return mode
+}
+
+// facts are what rendering depends on that only the host knows.
+func (a *Agent) facts() (unitgen.HostFacts, error) {
+	caps, err := boundingSet()
+	if err != nil {
+		return unitgen.HostFacts{}, err
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return unitgen.HostFacts{
+		Capabilities: caps,
+		UID:          os.Geteuid(),
+		GID:          os.Getegid(),
+		UUID:         fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:]),
+		Launcher:     paths.Launcher,
+		Agent:        "/usr/bin/atomic",
+		Exists: func(path string) bool {
+			_, err := os.Lstat(a.host.Path(path))
+			return err == nil
+		},
+		IsDir: func(path string) (dir, exists bool) {
+			st, err := os.Stat(a.host.Path(path))
+			return err == nil && st.IsDir(), err == nil
+		},
+		SELinux:  present("/sys/fs/selinux/enforce"),
+		AppArmor: strings.HasPrefix(content("/sys/module/apparmor/parameters/enabled"), "Y"),
+		Verity:   string(a.conf.Store.Verity),
+	}, nil
+}
+
+func present(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func content(path string) string {
+	data, _ := os.ReadFile(path)
+	return string(data)
+}
+
+// boundingSet returns the capabilities that a process of this host can have.
+func boundingSet() ([]string, error) {
+	for line := range strings.Lines(content("/proc/self/status")) {
+		hex, ok := strings.CutPrefix(line, "CapBnd:")
+		if !ok {
+			continue
+		}
+		bits, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read capability bounding set: %w", err)
+		}
+		var names []string
+		for _, c := range capability.ListKnown() {
+			if bits&(1<<uint(c)) != 0 {
+				names = append(names, "CAP_"+strings.ToUpper(c.String()))
+			}
+		}
+		return names, nil
+	}
+	return nil, errors.New("read capability bounding set: /proc/self/status has none")
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.podman.io/image/v5/types"
+
+	"github.com/atomic-agent/atomic/install/image"
+	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/oci"
+	"github.com/atomic-agent/atomic/install/systemd"
+	"github.com/atomic-agent/atomic/install/trust"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/unitgen"
+)
+
+// Source says where an image comes from.
+type Source struct {
+	// Image is the name as the administrator wrote it.
+	Image string
+	// Credentials are "USER:PASSWORD", empty for those of auth.json.
+	Credentials string
+	// AllowUnsigned overrides the signature policy for this command.
+	AllowUnsigned bool
+	// Progress shows the fetching; may be nil.
+	Progress image.Progress
+}
+
+// prepared is a deployment that is complete but for the host: the image is in
+// the transaction, everything is rendered and checked.
+type prepared struct {
+	txn    *store.Txn
+	pulled *image.Image
+	img    *store.Image
+	out    *unitgen.Output
+	d      *deployment
+	// files are the content of the deployment's directory, by relative name.
+	files map[string]unitgen.HostFile
+	unit  string // name of the mount unit
+}
+
+// request is what prepare needs to know.
+type request struct {
+	name   string
+	source Source
+	set    map[string]string // of this command and of earlier ones
+	grants []string
+	from   *deployment // when updating
+}
+
+func (a *Agent) openStore() (*store.Store, error) {
+	return store.Open(a.host.Store(), store.Options{Verity: string(a.conf.Store.Verity)})
+}
+
+// fetch pulls an image into the transaction.
+func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.Image, *store.Image, error) {
+	name, err := image.ParseName(src.Image)
+	if err != nil {
+		return nil, nil, err
+	}
+	sys, err := image.System(image.Options{Host: a.host, Credentials: src.Credentials, Insecure: name.Insecure})
+	if err != nil {
+		return nil, nil, err
+	}
+	policy, err := trust.Load(a.host, src.AllowUnsigned)
+	if err != nil {
+		return nil, nil, err
+	}
+	candidates, err := image.Resolve(sys, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	var dest *oci.Reference
+	p := &image.Puller{System: sys, Policy: policy, Progress: src.Progress}
+	pulled, err := p.Pull(ctx, candidates, func(img *image.Image) (types.ImageReference, error) {
+		dest = oci.NewReference(txn, img.Ref)
+		return dest, nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	img, err := dest.Image()
+	if err != nil {
+		return nil, nil, err
+	}
+	return pulled, img, nil
+}
+
+// prepare fetches and renders a new deployment. The host is not touched, and
+// the store only by what a garbage collection removes. The caller ends the
+// transaction.
+func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepared, error) {
+	p := &prepared{txn: txn}
+	var err error
+	if p.pulled, p.img, err = a.fetch(ctx, txn, r.source); err != nil {
+		return nil, err
+	}
+	gen, err := a.nextGeneration(r.name)
+	if err != nil {
+		return nil, err
+	}
+	p.d = &deployment{host: a.host, name: r.name, gen: gen}
+	in, err := a.input(p, r)
+	if err != nil {
+		return nil, err
+	}
+	if p.out, err = unitgen.Render(*in); err != nil {
+		return nil, err
+	}
+	for _, w := range p.out.Warnings {
+		a.say("Warning: %s", w)
+	}
+	if p.out.RunOnce {
+		return nil, hint.New(fmt.Errorf("%s is to be run once and cannot be installed", p.pulled.Name), "its label atomic.run=once says so")
+	}
+	if len(p.out.Missing) > 0 {
+		return nil, grantError(p)
+	}
+	return p, a.seal(ctx, p, r)
+}
+
+func grantError(p *prepared) error {
+	e := &GrantError{Image: p.pulled.Name, Missing: p.out.Missing, Why: map[string]string{}}
+	for _, q := range p.out.Permissions {
+		e.Why[q.Grant] = q.Why
+	}
+	return e
+}
+
+// seal writes the root file system's image, which has the mount points that
+// rendering found missing, and makes the record.
+func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
+	for _, m := range p.out.MountPoints {
+		if err := p.img.Tree.AddMountPoint(m.Path, m.Dir); err != nil {
+			return err
+		}
+	}
+	rootfs, err := p.txn.PutImage(p.img.Tree)
+	if err != nil {
+		return err
+	}
+	verity := string(a.conf.Store.Verity)
+	where := filepath.Join(paths.Host{}.Deployment(r.name, p.d.gen), "rootfs")
+	var mountUnit []byte
+	p.unit, mountUnit = unitgen.MountUnit(r.name, p.d.gen, where, rootfs, verity)
+	if p.out.Unit == nil {
+		mountUnit = nil
+	}
+	p.d.rec = a.record(p, r, rootfs)
+	a.collect(p, mountUnit)
+	if p.out.Unit == nil || !a.sd.Live() {
+		return nil
+	}
+	units := map[string][]byte{p.unit: mountUnit, r.name + ".service": p.out.Unit}
+	units[r.name+".service.d/50-atomic.conf"] = p.out.DropIn
+	return systemd.Verify(ctx, units, []string{paths.Host{}.Deployment(r.name, p.d.gen)})
+}
+
+func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
+	out := p.out
+	rec := &record.Record{
+		Image:                  p.pulled.Name,
+		Revision:               strings.TrimPrefix(p.img.ManifestDigest, "sha256:"),
+		Values:                 out.Values,
+		HasContainerService:    out.Unit != nil,
+		InstalledFiles:         []string{},
+		InstalledFilesChecksum: map[string]string{},
+		InstalledFilesTemplate: out.HostFileTemplates,
+		RenameInstalledFiles:   out.Renames,
+		Runtime:                paths.Launcher,
+		UseLinks:               out.UseLinks,
+		SystemPackage:          "no",
+	}
+	grants := slices.Clone(r.grants)
+	slices.Sort(grants)
+	rec.Atomic = record.Deployment{
+		Name: r.name, Generation: p.d.gen,
+		ManifestDigest: p.img.ManifestDigest, ConfigDigest: p.img.ConfigDigest,
+		IndexDigest: p.pulled.IndexDigest.String(),
+		Rootfs: record.Rootfs{
+			Type: "composefs", Image: rootfs, Verity: string(a.conf.Store.Verity), Enforced: p.txn.Store().Verity(),
+		},
+		Signature:  p.pulled.Signature,
+		UserValues: maps.Clone(r.set), Grants: slices.Compact(grants),
+		ConfigSHA256: fileSum(out.Config),
+	}
+	if rec.HasContainerService {
+		rec.Atomic.Start = record.Start{
+			Unit: r.name + ".service", MountUnit: p.unit, StopSignal: out.StopSignal,
+			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Engine: "oci",
+		}
+	}
+	return rec
+}
+
+// collect lists the files of the deployment's directory and, in the record,
+// those that systemd reads on the host.
+func (a *Agent) collect(p *prepared, mountUnit []byte) {
+	p.files = map[string]unitgen.HostFile{
+		"config.json": {Content: p.out.Config, Mode: 0o600},
+	}
+	bare := paths.Host{}
+	add := func(path string, content []byte) {
+		if content == nil {
+			return
+		}
+		p.d.rec.Atomic.Units = append(p.d.rec.Atomic.Units, record.File{Path: path, SHA256: fileSum(content)})
+		rel, _ := filepath.Rel(p.d.dir(), p.d.copyOf(path)) // copies are below the directory
+		p.files[rel] = unitgen.HostFile{Content: content, Mode: 0o644}
+	}
+	name := p.d.name
+	p.d.rec.Atomic.Units = []record.File{}
+	add(filepath.Join(bare.Units(), p.unit), mountUnit)
+	add(filepath.Join(bare.Units(), name+".service.d/50-atomic.conf"), p.out.DropIn)
+	add(tmpfilesPath(name), p.out.Tmpfiles)
+	add(filepath.Join(bare.Units(), name+".service"), p.out.Unit)
+}
+
+// input gathers what rendering depends on.
+func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
+	exports, err := readExports(p.img.Tree)
+	if err != nil {
+		return nil, err
+	}
+	host, err := a.facts()
+	if err != nil {
+		return nil, err
+	}
+	in := &unitgen.Input{
+		Name: r.name, Generation: p.d.gen, DestDir: paths.Host{}.Deployment(r.name, p.d.gen),
+		ImageName: p.pulled.Name, ImageID: strings.TrimPrefix(p.img.ManifestDigest, "sha256:"), ImageConfig: p.pulled.Config,
+		Exports: exports, Set: r.set, Grants: r.grants, Host: host,
+	}
+	if r.from != nil {
+		in.Previous = r.from.rec.Values
+	}
+	return in, nil
+}
+
+// ParseSet reads the values of --set options: NAME=VALUE, split at the first "=".
+func ParseSet(options []string) (map[string]string, error) {
+	set := map[string]string{}
+	for _, o := range options {
+		k, v, ok := strings.Cut(o, "=")
+		if !ok || k == "" {
+			return nil, hint.New(fmt.Errorf("Invalid value '%s'.  Expected form NAME=VALUE", o), //nolint:staticcheck // the wording is part of the contract
+				"for example --set ETCD_NAME="+strconv.Quote("one"))
+		}
+		set[k] = v
+	}
+	return set, nil
+}
+
+// Pull fetches an image into the store under its name, and returns that name
+// and its digest.
+func (a *Agent) Pull(ctx context.Context, src Source) (name, digest string, err error) {
+	st, err := a.openStore()
+	if err != nil {
+		return "", "", rootHint(err)
+	}
+	txn, err := st.Begin(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	defer txn.Abort()
+	pulled, img, err := a.fetch(ctx, txn, src)
+	if err != nil {
+		return "", "", err
+	}
+	if err := txn.Tag(pulled.Name, img.ManifestDigest, pulled.IndexDigest.String()); err != nil {
+		return "", "", err
+	}
+	return pulled.Name, img.ManifestDigest, txn.Commit()
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/atomic-agent/atomic/install/intent"
+	"github.com/atomic-agent/atomic/internal/atomicfile"
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+// settle finishes what an earlier command began with a container and did not
+// end, because it was killed or the power went. The caller holds the
+// container's lock.
+func (a *Agent) settle(ctx context.Context, name string) error {
+	in, err := intent.Read(a.host.Intents(), name)
+	if err != nil || in == nil {
+		return err
+	}
+	host, err := a.hostLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Unlock()
+	ctx = context.WithoutCancel(ctx)
+	now, err := a.currentGeneration(name)
+	if err != nil {
+		return err
+	}
+	a.log.Debug("settle", "container", name, "verb", in.Verb, "from", in.From, "to", in.To, "now", now)
+	switch {
+	case in.Verb == intent.Uninstall:
+		err = a.completeUninstall(ctx, in)
+	case now == in.To:
+		err = a.decide(ctx, in)
+	default:
+		err = a.undo(ctx, in)
+	}
+	if err != nil {
+		return hint.New(fmt.Errorf("finish the interrupted %s of %s: %w", in.Verb, name, err), "remove the cause and run the command again")
+	}
+	return nil
+}
+
+// settleOthers settles the containers that nobody works on. What fails there
+// does not keep this command from its own work.
+func (a *Agent) settleOthers(ctx context.Context, mine string) {
+	names, err := intent.List(a.host.Intents())
+	if err != nil {
+		a.log.Warn("list intents, ignoring", "err", err)
+	}
+	for _, name := range names {
+		if name == mine {
+			continue
+		}
+		lock, err := a.lock(name)
+		if err != nil {
+			continue // its owner is at work
+		}
+		if err := a.settle(ctx, name); err != nil {
+			a.say("Warning: %v", err)
+		}
+		lock.Unlock()
+	}
+}
+
+// Settle settles every container that nobody works on.
+func (a *Agent) Settle(ctx context.Context) { a.settleOthers(ctx, "") }
+
+// decide completes a change whose files are in place, or else undoes all of it.
+func (a *Agent) decide(ctx context.Context, in *intent.Intent) error {
+	err := a.complete(ctx, in)
+	if err == nil {
+		return nil
+	}
+	if uerr := a.undo(ctx, in); uerr != nil {
+		return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
+	}
+	return fmt.Errorf("%w: %w", ErrRolledBack, err)
+}
+
+// sweep removes directories of a container that are no deployments: begun and
+// never completed, or left from a removal. There is no intent any more.
+func (a *Agent) sweep(ctx context.Context, name string) error {
+	now, err := a.currentGeneration(name)
+	if err != nil {
+		return err
+	}
+	gens, err := a.generations(name)
+	if err != nil {
+		return err
+	}
+	for _, gen := range gens {
+		kind, _, err := probe(filepath.Join(a.host.Deployment(name, gen), "info"))
+		if err == nil && gen != now && (now == intent.None || kind == "") {
+			err = a.dropDeployment(ctx, name, gen)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete does what is left of a change that is decided. It is idempotent.
+func (a *Agent) complete(ctx context.Context, in *intent.Intent) error {
+	d, err := a.load(in.Name, in.To)
+	if err != nil {
+		return err
+	}
+	if err := a.forward(in.Steps, d); err != nil {
+		return err
+	}
+	if file := d.tmpfilesFile(); file != "" {
+		if err := a.sd.CreateTmpfiles(ctx, file); err != nil {
+			a.say("Warning: %v", err)
+		}
+	}
+	if d.rec.HasContainerService {
+		if in.Verb != intent.Install && in.Enabled {
+			// The [Install] section may have changed.
+			if err := a.sd.Disable(ctx, d.rec.Atomic.Start.Unit); err != nil {
+				return err
+			}
+		}
+		if in.Verb == intent.Install || in.Enabled {
+			if err := a.sd.Enable(ctx, d.rec.Atomic.Start.Unit); err != nil {
+				return err
+			}
+		}
+	}
+	if err := a.sd.Reload(ctx); err != nil {
+		return err
+	}
+	if in.Active && d.rec.HasContainerService {
+		if err := a.sd.Start(ctx, d.rec.Atomic.Start.Unit); err != nil {
+			return err
+		}
+	}
+	a.prune(ctx, in)
+	return intent.Remove(a.host.Intents(), in.Name)
+}
+
+// undo takes the host back to what it was before a change that is not decided.
+// It is idempotent.
+func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
+	var from *deployment
+	if in.From != intent.None {
+		var err error
+		if from, err = a.load(in.Name, in.From); err != nil {
+			return err
+		}
+		if err := a.setCurrentIf(in.Name, in.From); err != nil {
+			return err
+		}
+	} else if err := atomicfile.Remove(a.host.Current(in.Name)); err != nil {
+		return err
+	}
+	for _, unit := range mountUnits(in.Steps) {
+		if s := stepOf(in.Steps, unit); s.Before == "" {
+			a.stopQuietly(ctx, unit)
+		}
+	}
+	if err := a.backward(in.Steps, from); err != nil {
+		return err
+	}
+	if err := a.sd.Reload(ctx); err != nil {
+		return err
+	}
+	if in.Fresh {
+		if err := a.dropDeployment(ctx, in.Name, in.To); err != nil {
+			return err
+		}
+	}
+	if from != nil && from.rec.HasContainerService {
+		if in.Enabled {
+			if err := errors.Join(a.sd.Disable(ctx, from.rec.Atomic.Start.Unit), a.sd.Enable(ctx, from.rec.Atomic.Start.Unit), a.sd.Reload(ctx)); err != nil {
+				return err
+			}
+		}
+		if in.Active {
+			if err := a.sd.Start(ctx, from.rec.Atomic.Start.Unit); err != nil {
+				return err
+			}
+		}
+	}
+	return intent.Remove(a.host.Intents(), in.Name)
+}
+
+func (a *Agent) setCurrentIf(name string, gen int) error {
+	if now, err := a.currentGeneration(name); err == nil && now == gen {
+		return nil
+	}
+	return a.setCurrent(name, gen)
+}
+
+func stepOf(steps []intent.Step, unit string) intent.Step {
+	i := slices.IndexFunc(steps, func(s intent.Step) bool {
+		return mountUnits([]intent.Step{s}) != nil && mountUnits([]intent.Step{s})[0] == unit
+	})
+	return steps[i]
+}
+
+func (a *Agent) stopQuietly(ctx context.Context, unit string) {
+	if err := a.sd.Stop(ctx, unit); err != nil {
+		a.log.Warn("stop unit, ignoring", "unit", unit, "err", err)
+	}
+}
+
+// prune removes the generations beyond those that are kept. A failure is no
+// reason to report the change as failed.
+func (a *Agent) prune(ctx context.Context, in *intent.Intent) {
+	gens, err := a.generations(in.Name)
+	if err != nil {
+		a.log.Warn("list generations, ignoring", "err", err)
+		return
+	}
+	others := slices.DeleteFunc(gens, func(g int) bool { return g == in.To || g == in.From })
+	keep := max(a.conf.Install.Keep-2, 0) // To and From are kept
+	for len(others) > keep {
+		if err := a.dropDeployment(ctx, in.Name, others[0]); err != nil {
+			a.log.Warn("remove old deployment, ignoring", "err", err)
+		}
+		others = others[1:]
+	}
+}
+
+func (a *Agent) spaceHint(err error) error {
+	if hint.Of(err) != "" {
+		return err
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return rootHint(err)
+	}
+	return hint.New(err, "nothing was installed; the host is as it was")
+}

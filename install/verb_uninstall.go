@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/atomic-agent/atomic/install/intent"
+	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/internal/atomicfile"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
+)
+
+// Uninstall stops a container and removes everything that installing it
+// brought to the host, except files that were modified since, and data. Once
+// it has begun it is completed, by the next command if need be.
+func (a *Agent) Uninstall(ctx context.Context, name string) error {
+	if err := record.CheckName(name); err != nil {
+		return hint.New(err, "atomic containers list -a shows what is installed")
+	}
+	lock, err := a.begin(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	d, err := a.current(name)
+	if err != nil {
+		return err
+	}
+	if d == nil {
+		return notInstalled(name)
+	}
+	host, err := a.hostLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Unlock()
+	steps, err := a.steps(d, nil)
+	if err != nil {
+		return err
+	}
+	in := &intent.Intent{Verb: intent.Uninstall, Name: name, From: d.gen, To: intent.None, Steps: steps}
+	if err := intent.Write(a.host.Intents(), in); err != nil {
+		return rootHint(err)
+	}
+	return a.completeUninstall(context.WithoutCancel(ctx), in)
+}
+
+// completeUninstall needs nothing but the intent: the deployment may be gone.
+func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error {
+	unit := in.Name + ".service"
+	bare := paths.Host{}
+	has := func(path string) bool { return stepAt(in.Steps, path) }
+	if has(filepath.Join(bare.Units(), unit)) {
+		if err := errors.Join(a.sd.Disable(ctx, unit), a.sd.Stop(ctx, unit)); err != nil {
+			return err
+		}
+	}
+	units := append(mountUnits(in.Steps), unit)
+	for _, m := range mountUnits(in.Steps) {
+		if err := a.sd.Stop(ctx, m); err != nil {
+			return err
+		}
+	}
+	if has(tmpfilesPath(in.Name)) {
+		file := a.host.Path(tmpfilesPath(in.Name))
+		if kind, _, err := probe(file); err == nil && kind == intent.File {
+			if err := a.sd.RemoveTmpfiles(ctx, file); err != nil {
+				a.say("Warning: %v", err)
+			}
+		}
+	}
+	if err := a.forward(in.Steps, nil); err != nil {
+		return err
+	}
+	if err := atomicfile.Remove(a.host.Current(in.Name)); err != nil {
+		return err
+	}
+	gens, err := a.generations(in.Name)
+	if err != nil {
+		return err
+	}
+	for _, gen := range gens {
+		if err := a.dropDeployment(ctx, in.Name, gen); err != nil {
+			return err
+		}
+	}
+	if err := a.sd.Reload(ctx); err != nil {
+		return err
+	}
+	for _, u := range units {
+		if err := a.sd.ResetFailed(ctx, u); err != nil {
+			a.log.Debug("reset unit, ignoring", "unit", u, "err", err)
+		}
+	}
+	return intent.Remove(a.host.Intents(), in.Name)
+}
+
+func stepAt(steps []intent.Step, path string) bool {
+	for _, s := range steps {
+		if s.Path == path {
+			return true
+		}
+	}
+	return false
+}

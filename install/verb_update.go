@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/atomic-agent/atomic/install/intent"
+	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+// UpdateOptions are the options of Update.
+type UpdateOptions struct {
+	// Source names another image for the container (--rebase); an empty Image
+	// means the one it has.
+	Source
+	// Set and Grants are added to those of the container.
+	Set    map[string]string
+	Grants []string
+}
+
+// Update replaces a container's deployment by a new one. All of it is prepared
+// before the running service is touched. If the service ran and does not come
+// up again, the container is what it was before and the error is ErrRolledBack.
+// If there is nothing new, Result.Present is set.
+func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Result, error) {
+	from, done, err := a.installed(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	r := request{name: name, source: o.Source, from: from}
+	if r.source.Image == "" {
+		r.source.Image = from.rec.Image
+	}
+	r.set = merge(from.rec.Atomic.UserValues, o.Set)
+	r.grants = slices.Compact(slices.Sorted(slices.Values(slices.Concat(from.rec.Atomic.Grants, o.Grants))))
+	st, err := a.openStore()
+	if err != nil {
+		return nil, rootHint(err)
+	}
+	txn, err := st.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer txn.Abort()
+	p, err := a.prepare(ctx, txn, r)
+	if err != nil {
+		return nil, err
+	}
+	if sameDeployment(from.rec, p.d.rec) {
+		return &Result{Name: name, Present: true, Record: from.rec}, nil
+	}
+	in := &intent.Intent{Verb: intent.Update, Name: name, From: from.gen, To: p.d.gen, Fresh: true}
+	if err := a.replace(ctx, in, from, p); err != nil {
+		return nil, err
+	}
+	return &Result{Name: name, Record: p.d.rec, Output: p.out}, nil
+}
+
+// Rollback makes another deployment that is kept the current one: the
+// generation given, or the newest of the others if it is intent.None.
+func (a *Agent) Rollback(ctx context.Context, name string, generation int) (*Result, error) {
+	from, done, err := a.installed(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	gens, err := a.generations(name)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(gens), func(g int) bool { return g == from.gen })
+	to := generation
+	if to == intent.None && len(others) > 0 {
+		to = others[len(others)-1]
+	}
+	if !slices.Contains(others, to) {
+		return nil, hint.New(fmt.Errorf("Cannot find a previous deployment to rollback located at %s", a.host.Current(name)), //nolint:staticcheck // the wording is part of the contract
+			fmt.Sprintf("deployments of %s that are kept: %v, current: %d", name, gens, from.gen))
+	}
+	d, err := a.load(name, to)
+	if err != nil {
+		return nil, err
+	}
+	in := &intent.Intent{Verb: intent.Rollback, Name: name, From: from.gen, To: to}
+	if err := a.replace(ctx, in, from, &prepared{d: d}); err != nil {
+		return nil, err
+	}
+	return &Result{Name: name, Record: d.rec}, nil
+}
+
+// installed begins a change of a container that must be installed.
+func (a *Agent) installed(ctx context.Context, name string) (*deployment, func(), error) {
+	if err := record.CheckName(name); err != nil {
+		return nil, nil, hint.New(err, "atomic containers list -a shows what is installed")
+	}
+	lock, err := a.begin(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := a.current(name)
+	if err == nil && d == nil {
+		err = notInstalled(name)
+	}
+	if err != nil {
+		lock.Unlock()
+		return nil, nil, err
+	}
+	return d, lock.Unlock, nil
+}
+
+// replace takes the host from one deployment to another. The service is
+// stopped last and started first, so that it is down for the files only.
+func (a *Agent) replace(ctx context.Context, in *intent.Intent, from *deployment, p *prepared) (err error) {
+	host, err := a.hostLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Unlock()
+	ctx = context.WithoutCancel(ctx)
+	unit := from.rec.Atomic.Start.Unit
+	if from.rec.HasContainerService {
+		if err := a.serviceState(ctx, in, unit); err != nil {
+			return err
+		}
+	}
+	if in.Fresh {
+		in.Steps, err = a.place(p, from)
+	} else {
+		in.Steps, err = a.steps(from, p.d)
+	}
+	if err == nil {
+		err = intent.Write(a.host.Intents(), in)
+	}
+	if err != nil {
+		if in.Fresh {
+			err = errors.Join(err, a.removeDeployment(p.d.name, p.d.gen))
+		}
+		return err
+	}
+	if err := a.swap(ctx, in, unit, p); err != nil {
+		if p.txn != nil {
+			p.txn.Abort()
+		}
+		if uerr := a.undo(ctx, in); uerr != nil {
+			return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
+		}
+		return fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	if err := a.decide(ctx, in); err != nil {
+		return hint.New(err, fmt.Sprintf("%s runs deployment %d as before; journalctl -u %s says why the new one did not", in.Name, in.From, unit))
+	}
+	a.unmountOld(ctx, in)
+	return nil
+}
+
+func (a *Agent) serviceState(ctx context.Context, in *intent.Intent, unit string) error {
+	states, err := a.sd.States(ctx, []string{unit})
+	if err != nil {
+		return err
+	}
+	in.Active = states[unit].Running()
+	in.Enabled, err = a.sd.Enabled(ctx, unit)
+	return err
+}
+
+// swap makes the new deployment complete, stops the service and exchanges the
+// files.
+func (a *Agent) swap(ctx context.Context, in *intent.Intent, unit string, p *prepared) error {
+	if in.Fresh {
+		if err := p.publish(); err != nil {
+			return err
+		}
+		if err := a.finish(p); err != nil {
+			return err
+		}
+	}
+	if in.Active {
+		if err := a.sd.Stop(ctx, unit); err != nil {
+			return err
+		}
+	}
+	if err := a.forward(in.Steps, p.d); err != nil {
+		return err
+	}
+	return a.setCurrent(in.Name, in.To)
+}
+
+// unmountOld stops the mount of the deployment that is no longer current. Its
+// unit file is gone, but it is loaded as long as it is mounted.
+func (a *Agent) unmountOld(ctx context.Context, in *intent.Intent) {
+	for _, s := range in.Steps {
+		if units := mountUnits([]intent.Step{s}); units != nil && s.After == "" {
+			a.stopQuietly(ctx, units[0])
+		}
+	}
+}
+
+// sameDeployment reports whether two records stand for the same thing.
+func sameDeployment(a, b *record.Record) bool {
+	return a.Atomic.ManifestDigest == b.Atomic.ManifestDigest && a.Image == b.Image &&
+		maps.Equal(a.Atomic.UserValues, b.Atomic.UserValues) && slices.Equal(a.Atomic.Grants, b.Atomic.Grants)
+}
+
+func merge(base, over map[string]string) map[string]string {
+	m := maps.Clone(base)
+	if m == nil {
+		m = map[string]string{}
+	}
+	maps.Copy(m, over)
+	return m
+}

@@ -141,15 +141,24 @@ var readablePaths = []string{
 // reservedNames are directories and files of the host that a container does
 // not own because it happens to be called like them.
 var reservedNames = strings.Fields(`
-	adjtime alternatives apparmor apparmor.d apt atomic audit bash bash.bashrc binfmt.d ca-certificates cni
-	containers cron cron.d cron.daily cron.hourly cron.monthly cron.weekly crontab crypttab dbus dbus-1 default
-	dnf docker docker.sock dpkg environment environment.d fstab group gshadow host.conf hostname hosts init init.d
-	initramfs-tools inittab issue kernel ld.so ld.so.cache ld.so.conf ld.so.conf.d ld.so.preload localtime lock
-	login.defs machine-id modprobe.d modules modules-load.d motd mount netns network networks NetworkManager
-	nsswitch.conf opt os-release pam pam.d pam.conf passwd pki polkit-1 private profile profile.d rc.local
-	resolv.conf rpm rc root security selinux securetty services shadow shells skel ssh ssl subgid subuid sudo
-	sudoers sudoers.d sysconfig sysctl sysctl.conf sysctl.d systemd sysusers.d tmpfiles.d udev user utmp xtables.lock
-	yum yum.repos.d`)
+	NetworkManager PackageKit X11 acpi adjtime alternatives anacrontab apparmor apparmor.d apt at.allow at.deny
+	atomic audit auth.log bash bash.bashrc bash_completion.d binfmt.d bluetooth btmp buildkit buildkitd
+	ca-certificates ceph chrony cloud cni console-setup containerd containers cri-o crio cron cron.d cron.daily
+	cron.hourly cron.monthly cron.weekly cron.yearly crontab crypttab csh.cshrc csh.login cups dbus dbus-1 default
+	depmod.d dhcp dmesg dnf docker docker.sock dpkg dracut.conf.d emacs environment environment.d exports fish
+	flatpak fstab gdm group grub.d gshadow gss host.conf hostname hosts hosts.allow hosts.deny incus inetd.conf
+	init init.d initcpio initramfs-tools inittab inputrc iproute2 iptables issue journal kdump kern.log kernel
+	krb5.conf kubelet kubernetes lastlog ld.so ld.so.cache ld.so.conf ld.so.conf.d ld.so.preload libvirt lightdm
+	localtime lock login.defs logrotate.conf logrotate.d lvm lxc lxd machine-id machines mdadm messages misc
+	modprobe.d modules modules-load.d motd mount multipath needrestart netns netplan network network-scripts
+	networks nfs nftables nftables.conf nsswitch.conf nut openvpn openvswitch opt os-release pam pam.conf pam.d
+	passwd perl pkcs11 pki pm podman polkit polkit-1 portables ppp private profile profile.d python3 qemu rc rc.d
+	rc.local rc0.d rc1.d rc2.d rc3.d rc4.d rc5.d rc6.d request-key.conf request-key.d resolv.conf resolvconf root
+	rpm rsyslog.conf rsyslog.d runit samba sasl2 secure securetty security selinux services sgml shadow shells skel
+	snap snapd snapd.socket ssh ssl sssd subgid subuid sudo sudo.conf sudoers sudoers.d sv sysconfig sysctl
+	sysctl.conf sysctl.d syslog systemd sysusers.d terminfo tmpfiles.d udev udisks2 ufw update-motd.d
+	usb_modeswitch user utmp vim wireguard wpa_supplicant wtmp xdg xinetd xinetd.conf xinetd.d xtables.lock yum
+	yum.repos.d zsh`)
 
 // own reports whether a host path belongs to the container by its name: the
 // first component below one of the host's directories for configuration,

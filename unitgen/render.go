@@ -152,7 +152,14 @@ func (r *renderer) configuration(m Manifest) *rspec.Spec {
 
 // service renders the unit and what depends on it.
 func (r *renderer) service(m Manifest, spec *rspec.Spec) {
-	if m.NoContainerService || r.runOnce {
+	if m.NoContainerService {
+		return
+	}
+	if r.runOnce {
+		if spec != nil {
+			r.generateTmpfiles(spec)
+			r.out.MountPoints = r.mountPoints(spec)
+		}
 		return
 	}
 	if t := r.in.Exports.ServiceTemplate; t != nil {

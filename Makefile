@@ -69,6 +69,7 @@ system: build
 	$(GO) test -count=1 -timeout 30m -v ./test/system
 
 vm: build
+	test/prepare.sh --vm
 	$(GO) test -count=1 -timeout 30m -v ./test/vm
 
 test: prepare build check repro unit system vm

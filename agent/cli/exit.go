@@ -12,6 +12,7 @@ import (
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/trust"
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/tpm"
 )
 
 // The exit codes; every man page lists those that its verb has.
@@ -46,7 +47,7 @@ func exitCode(err error) int {
 		return exitNotInstalled
 	case errors.As(err, &grant), errors.Is(err, trust.ErrRejected):
 		return exitPolicy
-	case errors.Is(err, install.ErrBusy), errors.Is(err, store.ErrBusy):
+	case errors.Is(err, install.ErrBusy), errors.Is(err, store.ErrBusy), errors.Is(err, tpm.ErrBusy):
 		return exitBusy
 	case errors.Is(err, errPartial):
 		return exitPartial

@@ -77,10 +77,9 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 			mode = "rw"
 		}
 		byDefault := r.pathByDefault(m.Source, mode == "rw") && !strings.ContainsFunc(m.Source, isControl)
-		if outer := writableAbove(spec.Mounts, m.Source); byDefault && outer != "" {
-			// The payload could put a symlink to anywhere in its place.
+		if detour := r.detour(m.Source); byDefault && detour != "" {
 			byDefault = false
-			at += " (below " + outer + ", which the container can write)"
+			at += " (" + detour + ")"
 		}
 		if slices.Contains(r.volumeSources, m.Source) {
 			byDefault, at = true, "--volume"
@@ -92,14 +91,36 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 	}
 }
 
-// writableAbove returns the source of a writable bind mount that p is below.
-func writableAbove(mounts []rspec.Mount, p string) string {
-	for _, m := range mounts {
-		if isBind(m) && writable(m.Options) && hostPath(m.Source) != hostPath(p) && within(hostPath(p), hostPath(m.Source)) {
-			return m.Source
+// detour says why a path of the container's own may lead elsewhere when it is
+// used: the container could replace something on the way with a symlink, or
+// the image itself installs one.
+func (r *renderer) detour(p string) string {
+	p = hostPath(p)
+	for _, m := range r.mounts {
+		if src := hostPath(m.Source); isBind(m) && writable(m.Options) && src != p && within(p, src) {
+			return "below " + m.Source + ", which the container can write"
+		}
+	}
+	for _, l := range r.links {
+		if within(p, l) {
+			return "through the symlink " + l
 		}
 	}
 	return ""
+}
+
+// collectLinks notes the symlinks that the image puts on the host.
+func (r *renderer) collectLinks() {
+	for _, f := range r.out.HostFiles {
+		if f.Mode&fs.ModeSymlink != 0 {
+			r.links = append(r.links, hostPath(f.Path))
+		}
+	}
+	for _, l := range r.tmpLines {
+		if l.kind[0] == 'L' {
+			r.links = append(r.links, hostPath(l.path))
+		}
+	}
 }
 
 // askFilesystem notes mounts of file systems other than the private ones that
@@ -164,6 +185,10 @@ func (r *renderer) askHostFiles() {
 	for _, f := range r.out.HostFiles {
 		why := hostfsDir + f.Path
 		byDefault := r.hostfsByDefault(f.Path)
+		if detour := r.detour(path.Dir(f.Path)); detour != "" {
+			byDefault = false
+			why += " (" + detour + ")"
+		}
 		if f.Mode&fs.ModeSymlink != 0 {
 			target := f.Target
 			if !path.IsAbs(target) {
@@ -184,7 +209,9 @@ func (r *renderer) askHostFiles() {
 func (r *renderer) askTmpfiles() {
 	for _, l := range r.tmpLines {
 		why := r.tmpText.where(l.offset)
-		byDefault := r.own(l.path) && !strings.Contains(l.path, "%")
+		// The last component is safe: systemd-tmpfiles follows no symlink there.
+		detour := r.detour(path.Dir(l.path))
+		byDefault := detour == "" && r.own(l.path) && !strings.Contains(l.path, "%")
 		switch l.kind[0] {
 		case 'd', 'D', 'e', 'v', 'q', 'Q', 'f', 'F', 'p', 'x', 'X', 'r', 'R', 'z', 'Z':
 		case 'L', 'C':
@@ -192,7 +219,11 @@ func (r *renderer) askTmpfiles() {
 		default:
 			byDefault = false
 		}
-		r.ask("tmpfiles:"+l.path, byDefault, why+" ("+l.kind+")")
+		note := " (" + l.kind + ")"
+		if detour != "" {
+			note = " (" + l.kind + ", " + detour + ")"
+		}
+		r.ask("tmpfiles:"+l.path, byDefault, why+note)
 		if m := strings.TrimLeft(l.mode, "~:"); len(m) == 4 && m[0] != '0' && m[0] != '1' || len(m) == 5 && m[1] != '0' && m[1] != '1' {
 			if l.kind[0] != 'd' && l.kind[0] != 'D' || m[len(m)-4] >= '4' {
 				r.ask("setuid:"+l.path, false, why)

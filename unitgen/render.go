@@ -35,6 +35,8 @@ type renderer struct {
 	unit      *text
 	settings  []setting
 	tmpText   *text
+	mounts    []rspec.Mount // of config.json
+	links     []string      // symlinks that the image puts on the host
 	tmpLines  []tmpfilesLine
 	// volumeSources are what --volume mounts.
 	volumeSources []string
@@ -200,6 +202,10 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 }
 
 func (r *renderer) permissions(spec *rspec.Spec) {
+	if spec != nil {
+		r.mounts = spec.Mounts
+	}
+	r.collectLinks()
 	if spec != nil && (r.unit == nil || r.launches() || !r.generated) {
 		r.askConfig(spec)
 	}

@@ -25,20 +25,27 @@ type tmpfilesLine struct {
 // parseTmpfiles reads the rendered tmpfiles template and reports lines that
 // systemd-tmpfiles would not accept or that name a path by a detour.
 func parseTmpfiles(t *text, probs *Problems) []tmpfilesLine {
+	if !checkControl(t, probs) {
+		return nil
+	}
 	var all []tmpfilesLine
 	offset := 0
 	for line := range strings.Lines(string(t.out)) {
 		at := offset
 		offset += len(line)
-		f := strings.Fields(line)
-		if len(f) == 0 || f[0][0] == '#' {
+		f, ok := tmpfilesFields(line)
+		if !ok {
+			probs.add(t.problem(at, "tmpfiles line has an escape or a quote in the middle of a field"))
 			continue
 		}
-		if len(f) < 2 {
+		if len(f) == 0 {
+			continue
+		}
+		if len(f) < 2 || f[0] == "" || f[1] == "" {
 			probs.add(t.problem(at, "tmpfiles line has no path"))
 			continue
 		}
-		p := strings.Trim(f[1], `"'`)
+		p := f[1]
 		if !path.IsAbs(p) && !strings.HasPrefix(p, "%") || path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
 			probs.add(t.problem(at, "tmpfiles path %q is not an absolute, clean path", p))
 			continue
@@ -52,11 +59,39 @@ func parseTmpfiles(t *text, probs *Problems) []tmpfilesLine {
 			l.mode = f[2]
 		}
 		if len(f) > 6 {
-			l.arg = strings.Join(f[6:], " ")
+			l.arg = f[6]
 		}
 		all = append(all, l)
 	}
 	return all
+}
+
+// tmpfilesFields splits a line into at most seven fields, the last of which is
+// the rest of the line. A field may be quoted as a whole; anything else that
+// systemd-tmpfiles would unquote or unescape is not ok, so that a path is what
+// it looks like.
+func tmpfilesFields(line string) (fields []string, ok bool) {
+	line = strings.Trim(line, blanks)
+	if strings.HasPrefix(line, "#") {
+		return nil, true
+	}
+	for line != "" {
+		if len(fields) == 6 {
+			return append(fields, line), true
+		}
+		word, rest, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
+		if q := line[:1]; q == `"` || q == "'" {
+			if word, rest, ok = strings.Cut(line[1:], q); !ok || rest != "" && strings.Trim(rest[:1], blanks) != "" {
+				return nil, false
+			}
+		}
+		if strings.ContainsAny(word, `\"'`) {
+			return nil, false
+		}
+		fields = append(fields, word)
+		line = strings.Trim(rest, blanks)
+	}
+	return fields, true
 }
 
 // tmpfiles renders the tmpfiles.d file and notes in r.made what it makes.

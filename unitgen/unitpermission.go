@@ -82,8 +82,9 @@ func (r *renderer) askUnit(launched bool) {
 			for _, d := range strings.Fields(s.value) {
 				d, _, _ = strings.Cut(d, ":")
 				first, _, _ := strings.Cut(strings.Trim(d, `"'`), "/")
-				if !r.ownName(first) {
-					r.ask("path:"+path.Join(directoryBases[s.key], strings.Trim(d, `"'`))+":rw", false, why)
+				full := path.Join(directoryBases[s.key], strings.Trim(d, `"'`))
+				if !r.ownName(first) || r.detour(full) != "" {
+					r.ask("path:"+full+":rw", false, why)
 				}
 			}
 		case strings.HasSuffix(s.key, "Action") && s.value == "none":
@@ -131,7 +132,12 @@ func startsUnits(key string) bool {
 // for the service.
 func (r *renderer) askHostPath(p, mode, why string) {
 	p = path.Clean(strings.Trim(p, `"'`))
-	r.ask("path:"+p+":"+mode, r.pathByDefault(p, mode == "rw") || mode == "ro" && r.hostfsByDefault(p), why)
+	byDefault := r.pathByDefault(p, mode == "rw") || mode == "ro" && r.hostfsByDefault(p)
+	if detour := r.detour(p); detour != "" {
+		byDefault = false
+		why += " (" + detour + ")"
+	}
+	r.ask("path:"+p+":"+mode, byDefault, why)
 }
 
 // harmlessExec reports whether a command line is the launcher's, or a reload
@@ -148,10 +154,14 @@ func (r *renderer) harmlessExec(s setting) bool {
 	if f[0] != "/bin/kill" && f[0] != "/usr/bin/kill" || f[len(f)-1] != "$MAINPID" && f[len(f)-1] != "${MAINPID}" {
 		return false
 	}
-	for _, a := range f[1 : len(f)-1] {
-		if a != "-s" && a != "-n" && signalName(strings.TrimPrefix(a, "-")) == "" {
-			return false
-		}
+	switch args := f[1 : len(f)-1]; len(args) {
+	case 0:
+		return true
+	case 1:
+		signal, ok := strings.CutPrefix(args[0], "-")
+		return ok && signalName(signal) != ""
+	case 2:
+		return (args[0] == "-s" || args[0] == "-n") && signalName(args[1]) != ""
 	}
-	return true
+	return false
 }

@@ -16,6 +16,9 @@ type setting struct {
 // assignments and continued lines. It reports lines that systemd would ignore
 // with a warning, because an ignored line is a broken promise.
 func parseUnit(t *text, probs *Problems) []setting {
+	if !checkControl(t, probs) {
+		return nil
+	}
 	var all []setting
 	section := ""
 	rest := string(t.out)
@@ -27,7 +30,7 @@ func parseUnit(t *text, probs *Problems) []setting {
 		at := offset
 		offset += len(rest) - len(more)
 		rest = more
-		trimmed := strings.TrimSpace(line)
+		trimmed := strings.Trim(line, blanks)
 		if strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, ";") {
 			continue // even between continued lines
 		}
@@ -40,7 +43,7 @@ func parseUnit(t *text, probs *Problems) []setting {
 			continue
 		}
 		logical.WriteString(line)
-		l := strings.TrimSpace(logical.String())
+		l := strings.Trim(logical.String(), blanks)
 		at, start = start, -1
 		logical.Reset()
 		switch {
@@ -58,18 +61,35 @@ func parseUnit(t *text, probs *Problems) []setting {
 			}
 		default:
 			key, value, ok := strings.Cut(l, "=")
-			key = strings.TrimSpace(key)
+			key = strings.Trim(key, blanks)
 			switch {
 			case !ok || key == "":
 				probs.add(t.problem(at, "neither section nor assignment: %q", l))
 			case section == "":
 				probs.add(t.problem(at, "%s= is outside of any section", key))
 			default:
-				all = append(all, setting{section, key, strings.TrimSpace(value), at})
+				all = append(all, setting{section, key, strings.Trim(value, blanks), at})
 			}
 		}
 	}
 	return all
+}
+
+// blanks is what systemd strips.
+const blanks = " \t\r\n"
+
+// checkControl reports control characters other than tabs and line ends in a
+// text that systemd reads: a carriage return or a NUL byte ends a line for it,
+// and so hides one from people.
+func checkControl(t *text, probs *Problems) bool {
+	for i, c := range t.out {
+		crlf := c == '\r' && i+1 < len(t.out) && t.out[i+1] == '\n'
+		if (c < ' ' || c == 0x7f) && c != '\t' && c != '\n' && !crlf {
+			probs.add(t.problem(i, "control character %q", c))
+			return false
+		}
+	}
+	return true
 }
 
 // continued reports whether a line ends in an unescaped backslash.

@@ -26,7 +26,7 @@ type step struct {
 }
 
 var beforeReboot = []step{
-	{"A registry serves on loopback, with TLS and a password.", "curl -s -u atomic:atomic https://registry.test:5000/v2/_catalog"},
+	{"A registry serves on loopback, with TLS and a password.", "systemctl show -p Description -p ActiveState registry && ss -Hltn 'sport = :5000'"},
 	{"Install etcd. Nothing is asked: it fits the default profile.", "atomic install --system registry.test:5000/library/etcd"},
 	{"", "systemctl start etcd"},
 	{"", "etcdctl put greeting 'hello, world' && etcdctl get greeting"},
@@ -46,7 +46,7 @@ var beforeReboot = []step{
 var afterReboot = []step{
 	{"Both are back, in order: flanneld started after etcd was ready.", "systemctl show -p Id -p ActiveState -p ActiveEnterTimestampMonotonic etcd.service flanneld.service"},
 	{"", "etcdctl get greeting"},
-	{"A new version is published; the running service is touched only when it is ready.", "skopeo copy -q --src-creds atomic:atomic --dest-creds atomic:atomic docker://registry.test:5000/library/etcd:3.5-2 docker://registry.test:5000/library/etcd:latest"},
+	{"A new version is published; the running service is touched only when it is ready.", "registry-tag library/etcd 3.5-2 latest"},
 	{"", "atomic pull registry.test:5000/library/etcd && atomic containers update etcd"},
 	{"", "etcdctl get greeting && atomic containers list"},
 	{"And away with it.", "atomic uninstall flanneld && atomic uninstall etcd"},

@@ -68,6 +68,7 @@ func (r *renderer) hostFiles(m Manifest) {
 			f.UID, f.GID = 0, 0
 		}
 		r.out.HostFiles = append(r.out.HostFiles, f)
+		r.noteMade(f)
 	}
 	for _, p := range slices.Sorted(maps.Keys(templates)) {
 		if !templates[p] {
@@ -130,6 +131,26 @@ func (r *renderer) checkLinks() {
 			if links[dir] {
 				r.probs.addf(hostfsDir+f.Path, 0, 0, "would be installed through %s, a symlink of the same image", dir)
 			}
+		}
+	}
+}
+
+// noteMade notes in r.made what is on the host once f is installed: its
+// directories and f itself. What a symlink leads to is not known here.
+func (r *renderer) noteMade(f HostFile) {
+	kinds := map[string]byte{}
+	for p := path.Dir(f.Path); p != "/"; p = path.Dir(p) {
+		kinds[p] = 'd'
+	}
+	switch {
+	case f.Mode.IsDir():
+		kinds[f.Path] = 'd'
+	case f.Mode.IsRegular():
+		kinds[f.Path] = 'f'
+	}
+	for p, kind := range kinds {
+		if r.made[p] == 0 {
+			r.made[p] = kind
 		}
 	}
 }

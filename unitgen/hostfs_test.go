@@ -34,3 +34,40 @@ func TestTemplateFollowsRename(t *testing.T) {
 		t.Errorf("templates %q, warnings %s", out.HostFileTemplates, strings.Join(out.Warnings, "; "))
 	}
 }
+
+// A bind source that the image itself installs is a file before the first
+// start, though the host has nothing there yet: it needs a file to be mounted
+// on, and no directory from tmpfiles.
+func TestMountOfHostFile(t *testing.T) {
+	out, err := unitgen.Render(unitgen.Input{
+		Name: "net", DestDir: "/var/lib/containers/atomic/net.0",
+		Exports: unitgen.Exports{
+			ConfigTemplate: []byte(`{"ociVersion": "1.0.0", "process": {"args": ["/net"], "cwd": "/"},
+				"root": {"path": "rootfs", "readonly": true}, "mounts": [
+				{"destination": "/etc/sysconfig/net", "source": "/etc/sysconfig/net", "type": "bind", "options": ["bind", "ro"]},
+				{"destination": "/etc/net", "source": "/etc/net", "type": "bind", "options": ["bind", "ro"]}]}`),
+			ServiceTemplate: []byte("[Service]\nExecStart=$EXEC_START\n"),
+			HostFS: []unitgen.HostFile{
+				{Path: "/etc/sysconfig/net", Mode: 0o644},
+				{Path: "/etc/net/conf", Mode: 0o644},
+			},
+			Lookup: func(string) (unitgen.Entry, bool) { return unitgen.Entry{}, false },
+		},
+		Host: unitgen.HostFacts{
+			Exists: func(string) bool { return false },
+			IsDir:  func(string) (bool, bool) { return false, false },
+			Verity: "try", Launcher: "/usr/libexec/atomic/atomic-launch",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []unitgen.MountPoint{{Path: "/etc/sysconfig/net"}, {Path: "/etc/net", Dir: true}} {
+		if !slices.Contains(out.MountPoints, want) {
+			t.Errorf("mount points %+v lack %+v", out.MountPoints, want)
+		}
+	}
+	if len(out.Tmpfiles) > 0 {
+		t.Errorf("tmpfiles: %s", out.Tmpfiles)
+	}
+}

@@ -40,7 +40,7 @@ type renderer struct {
 	tmpLines  []tmpfilesLine
 	// volumeSources are what --volume mounts.
 	volumeSources []string
-	// made are the paths that tmpfiles makes: 'd' or 'f'.
+	// made are the paths that tmpfiles or the host files make: 'd' or 'f'.
 	made map[string]byte
 }
 

@@ -251,13 +251,19 @@ func namespace(spec *rspec.Spec, t rspec.LinuxNamespaceType) *rspec.LinuxNamespa
 }
 
 // Paths below /proc and /sys that a container has no business with. Old
-// templates name none, and a payload that is uid 0 could write them.
+// templates name few or none, and a payload that is uid 0 could write them.
 var (
 	maskedPaths = []string{
 		"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
 		"/proc/scsi", "/proc/timer_list", "/sys/devices/virtual/powercap", "/sys/firmware",
 	}
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+	// What of /proc/sys stays read-only for a container that administers the
+	// network: all but /proc/sys/net.
+	readonlySysctls = []string{
+		"/proc/sys/abi", "/proc/sys/crypto", "/proc/sys/debug", "/proc/sys/dev", "/proc/sys/fs",
+		"/proc/sys/kernel", "/proc/sys/sunrpc", "/proc/sys/user", "/proc/sys/vm",
+	}
 )
 
 // harden closes the ways by which an unprivileged configuration of 2018 would
@@ -268,14 +274,27 @@ func (r *renderer) harden(spec *rspec.Spec) {
 		return
 	}
 	l := spec.Linux
-	if l.MaskedPaths == nil && l.ReadonlyPaths == nil {
-		l.MaskedPaths = slices.Clone(maskedPaths)
-		l.ReadonlyPaths = slices.Clone(readonlyPaths)
+	c := spec.Process.Capabilities
+	if !r.granted("mount:proc:rw") {
+		readonly := readonlyPaths
+		if c != nil && slices.Contains(c.Bounding, "CAP_NET_ADMIN") {
+			readonly = slices.Concat(readonlySysctls, readonly)
+			readonly = slices.DeleteFunc(readonly, func(p string) bool { return p == "/proc/sys" })
+		}
+		for _, p := range maskedPaths {
+			if !slices.Contains(l.MaskedPaths, p) {
+				l.MaskedPaths = append(l.MaskedPaths, p)
+			}
+		}
+		for _, p := range readonly {
+			if !slices.Contains(l.ReadonlyPaths, p) && !slices.Contains(l.MaskedPaths, p) {
+				l.ReadonlyPaths = append(l.ReadonlyPaths, p)
+			}
+		}
 	}
 	if namespace(spec, rspec.PIDNamespace) != nil && namespace(spec, rspec.CgroupNamespace) == nil {
 		l.Namespaces = append(l.Namespaces, rspec.LinuxNamespace{Type: rspec.CgroupNamespace})
 	}
-	c := spec.Process.Capabilities
 	if c != nil && l.Seccomp == nil && slices.Contains(c.Bounding, "CAP_DAC_READ_SEARCH") &&
 		!r.granted("cap:DAC_READ_SEARCH") {
 		l.Seccomp = denySyscalls("open_by_handle_at")

@@ -15,10 +15,9 @@ import (
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// defaultCapabilities need no grant. DAC_READ_SEARCH is among them because
-// the contract's images ask for it by habit; harden takes out its sting.
-var defaultCapabilities = strings.Fields(`CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER
-	CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
+// defaultCapabilities need no grant; see capabilityByDefault for two more.
+var defaultCapabilities = strings.Fields(`CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
+	CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
 	CAP_SYS_CHROOT`)
 
 // ipcSysctls belong to the IPC namespace.
@@ -37,7 +36,7 @@ func (r *renderer) askConfig(spec *rspec.Spec) {
 	r.askMounts(spec, why)
 	if c := spec.Process.Capabilities; c != nil {
 		for _, name := range slices.Sorted(slices.Values(slices.Concat(c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient))) {
-			r.ask("cap:"+strings.TrimPrefix(name, "CAP_"), slices.Contains(defaultCapabilities, name), why("/process/capabilities"))
+			r.ask("cap:"+strings.TrimPrefix(name, "CAP_"), capabilityByDefault(spec, name), why("/process/capabilities"))
 		}
 	}
 	r.askNamespaces(spec, why)
@@ -60,6 +59,22 @@ func (r *renderer) askConfig(spec *rspec.Spec) {
 				(slices.Contains(ipcSysctls, key) || strings.HasPrefix(key, "fs.mqueue."))
 		r.ask("sysctl:"+key, byDefault, why("/linux/sysctl"))
 	}
+}
+
+// capabilityByDefault reports whether the default profile has a capability for
+// this configuration.
+func capabilityByDefault(spec *rspec.Spec, name string) bool {
+	switch name {
+	case "CAP_NET_RAW":
+		// In the host's network it reads everybody's packets.
+		return namespace(spec, rspec.NetworkNamespace) != nil
+	case "CAP_DAC_READ_SEARCH":
+		// harden denies open_by_handle_at, but not in a filter of the image.
+		s := spec.Linux.Seccomp
+		return s != nil && s.DefaultAction == rspec.ActAllow && len(s.Syscalls) == 1 &&
+			slices.Equal(s.Syscalls[0].Names, []string{"open_by_handle_at"})
+	}
+	return slices.Contains(defaultCapabilities, name)
 }
 
 func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
@@ -126,9 +141,17 @@ func (r *renderer) collectLinks() {
 // askFilesystem notes mounts of file systems other than the private ones that
 // every container has.
 func (r *renderer) askFilesystem(m rspec.Mount, at string) {
-	switch m.Type {
-	case "proc", "tmpfs", "devpts", "mqueue":
+	if slices.Contains(m.Options, "remount") {
+		r.ask("mount:remount:"+m.Destination, false, at)
 		return
+	}
+	switch m.Type {
+	case "tmpfs", "devpts", "mqueue":
+	case "proc":
+		// What is masked and read-only below /proc is neither elsewhere.
+		if r.resolve(m.Destination) != "/proc" && writable(m.Options) {
+			r.ask("mount:proc:rw", false, at)
+		}
 	case "cgroup", "cgroup2":
 		if writable(m.Options) {
 			r.ask("mount:"+m.Type+":rw", false, at)

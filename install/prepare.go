@@ -4,6 +4,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -124,7 +125,8 @@ func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepar
 		return nil, hint.New(fmt.Errorf("%s is to be run once and cannot be installed", p.pulled.Name), "its label atomic.run=once says so")
 	}
 	if len(p.out.Missing) > 0 {
-		return nil, grantError(p)
+		// The administrator is to come again; what was fetched need not.
+		return nil, errors.Join(grantError(p), txn.Tag(p.pulled.Name, p.img.ManifestDigest, p.pulled.IndexDigest.String()), txn.Commit())
 	}
 	return p, a.seal(ctx, p, r)
 }

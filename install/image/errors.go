@@ -30,7 +30,7 @@ var (
 	ErrTLS          = errors.New("the registry's certificate cannot be verified")
 	ErrUnauthorized = errors.New("the registry refuses the credentials")
 	ErrArchitecture = errors.New("the image is not for this machine")
-	ErrCorrupt      = errors.New("the registry served content that does not match its digest")
+	ErrCorrupt      = errors.New("the registry serves the image damaged")
 	ErrNoSpace      = errors.New("no space left on the disk of the image store")
 	ErrRateLimit    = errors.New("the registry's rate limit is reached")
 	ErrChanged      = errors.New("the image changed in the registry while it was fetched")
@@ -89,6 +89,9 @@ func (p *Puller) classify(name string, err error) error {
 	registry, _, _ := strings.Cut(name, "/")
 	detail, reason := reasonOf(err)
 	e := &Error{Image: name, Reason: reason, Detail: detail, Err: err}
+	if host := (x509.HostnameError{}); errors.As(err, &host) {
+		return hint.New(e, "name the registry as its certificate does")
+	}
 	return hint.New(e, hintFor(reason, name, registry))
 }
 
@@ -111,6 +114,9 @@ func reasonOf(err error) (detail string, reason error) {
 		return detail, ErrTLS
 	}
 	if reason := httpReason(err); reason != nil {
+		if errors.Is(reason, ErrNotFound) && strings.Contains(err.Error(), "blob") {
+			return "a part of the image is missing", ErrCorrupt
+		}
 		return "", reason
 	}
 	if detail := netDetail(err); detail != "" {

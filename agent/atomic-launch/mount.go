@@ -68,6 +68,11 @@ func parseOptions(options string, o *mount.Options) error {
 			o.Image = value
 		case "verity":
 			o.Verity = value
+		case "verify":
+			if value != "start" && value != "never" {
+				return fmt.Errorf("mount option verify=%s is neither verify=start nor verify=never", value)
+			}
+			o.VerifyContent = value == "start"
 		case "rw", "remount", "bind", "move":
 			return fmt.Errorf("mount option %q: images are read-only and mounted as a whole", name)
 		case "", "ro", "auto", "noauto", "defaults", "nofail", "user", "nouser", "users", "owner", "group", "_netdev",

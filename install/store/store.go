@@ -215,7 +215,7 @@ func (s *Store) explain(err error) error {
 	case err == nil || hint.Of(err) != "":
 		return err
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
-		return hint.New(err, "free some space on the file system of "+s.dir+", for example with: atomic gc")
+		return hint.New(err, "free some space on the file system of "+s.dir+", for example with: atomic store gc")
 	case errors.Is(err, unix.EROFS):
 		return hint.New(err, "the file system of "+s.dir+" is mounted read-only; remount it read-write")
 	case errors.Is(err, fs.ErrPermission):

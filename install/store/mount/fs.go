@@ -64,8 +64,8 @@ func (c *fsContext) check(what string, err error) error {
 	return fmt.Errorf("%s: %w%s", what, err, said)
 }
 
-// erofs mounts a block device or an image file, detached.
-func erofs(source string) (*os.File, error) {
+// mountErofs mounts a block device or an image file, detached.
+func mountErofs(source string) (*os.File, error) {
 	c, err := fsopen("erofs")
 	if err != nil {
 		return nil, err

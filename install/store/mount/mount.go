@@ -38,6 +38,9 @@ type Options struct {
 	// Verity is "require" (the kernel must verify everything), "try" (it
 	// verifies if it can; also when empty) or "off".
 	Verity string
+	// VerifyContent reads and checks every file before the image is mounted,
+	// unless the kernel checks them anyway.
+	VerifyContent bool
 }
 
 // Result says how an image was mounted.
@@ -92,7 +95,7 @@ func mount(o *Options) (Result, error) {
 	defer objects.Close()
 
 	var res Result
-	meta, err := mountMeta(image, want, o.Verity, &res)
+	meta, err := mountMeta(image, want, o, &res)
 	if err != nil {
 		return Result{}, explain(err, o.StoreDir)
 	}
@@ -143,20 +146,21 @@ func openImage(store string, d verity.Digest) (*os.File, error) {
 }
 
 // mountMeta checks the image and mounts it, detached.
-func mountMeta(image *os.File, want verity.Digest, policy string, res *Result) (*os.File, error) {
+func mountMeta(image *os.File, want verity.Digest, o *Options, res *Result) (*os.File, error) {
 	got, err := verity.Measure(image)
 	switch {
 	case err == nil && got != want:
 		return nil, hint.New(fmt.Errorf("%w: its content has the digest %s", ErrVerity, got),
 			"the store was tampered with or is damaged, see: atomic store fsck")
-	case err == nil && policy != "off":
-		res.Enforced = true
-		return mountFile(image, res)
 	case err == nil:
+		res.Enforced = o.Verity != "off"
+		if err := o.verifyContent(image, res); err != nil {
+			return nil, err
+		}
 		return mountFile(image, res)
 	case !errors.Is(err, verity.ErrNotEnabled):
 		return nil, err
-	case policy == "require":
+	case o.Verity == "require":
 		return nil, hint.New(fmt.Errorf("%w: %w", ErrVerity, err),
 			"the store needs a file system with fs-verity; or install with Verity=try in /etc/atomic/atomic.conf")
 	}
@@ -165,15 +169,25 @@ func mountMeta(image *os.File, want verity.Digest, policy string, res *Result) (
 		return nil, err
 	}
 	defer sealed.Close()
+	if err := o.verifyContent(sealed, res); err != nil {
+		return nil, err
+	}
 	res.How = "memory"
 	return mountLoop(sealed)
+}
+
+func (o *Options) verifyContent(image *os.File, res *Result) error {
+	if !o.VerifyContent || res.Enforced {
+		return nil
+	}
+	return verifyContent(image, o.StoreDir)
 }
 
 // mountFile mounts the image file itself, or a loop device over it where the
 // kernel's EROFS needs a block device (before 6.12).
 func mountFile(image *os.File, res *Result) (*os.File, error) {
 	res.How = "file"
-	m, err := erofs(procPath(image))
+	m, err := mountErofs(procPath(image))
 	if errors.Is(err, unix.ENOTBLK) {
 		res.How = "loop"
 		return mountLoop(image)
@@ -188,7 +202,7 @@ func mountLoop(f *os.File) (*os.File, error) {
 	}
 	// The device detaches itself when the mount, its last user, is gone.
 	defer dev.Close()
-	return erofs(procPath(dev))
+	return mountErofs(procPath(dev))
 }
 
 func procPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

@@ -17,6 +17,7 @@ import (
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/mount"
 	"github.com/atomic-agent/atomic/install/store/tree"
+	"github.com/atomic-agent/atomic/install/store/verity"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
@@ -170,6 +171,42 @@ func TestMountRefuses(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %q, want it to say %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestVerifyContent(t *testing.T) {
+	tests := []struct {
+		name, want string
+		damage     func(b []byte) []byte // nil: the object is removed
+	}{
+		{"good", "", func(b []byte) []byte { return b }},
+		{"flipped bit", "/file: image cannot be verified", func(b []byte) []byte { b[4321] ^= 1; return b }},
+		{"truncated", "/file: image cannot be verified", func(b []byte) []byte { return b[:4096] }},
+		{"missing", "/file: open", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			privateMounts(t)
+			dir, image := newStore(t)
+			content := []byte(strings.Repeat("content\n", 1000))
+			object := filepath.Join(dir, "objects", verity.Of(content).Path())
+			if err := os.Remove(object); err != nil {
+				t.Fatal(err)
+			}
+			if tt.damage != nil {
+				if err := os.WriteFile(object, tt.damage(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := mount.Options{StoreDir: dir, Image: image, Target: t.TempDir(), Verity: "off", VerifyContent: true}
+			_, err := mount.Mount(o)
+			if err == nil {
+				err = mount.Unmount(o.Target)
+			}
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
 	}

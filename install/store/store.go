@@ -162,11 +162,6 @@ func (s *Store) create() error {
 			return err
 		}
 	}
-	for i := range 256 {
-		if err := mkdir(s.path("objects", fmt.Sprintf("%02x", i))); err != nil {
-			return err
-		}
-	}
 	lock, err := os.OpenFile(s.path("lock"), os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err

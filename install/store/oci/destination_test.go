@@ -160,3 +160,50 @@ func TestCopy(t *testing.T) {
 		t.Errorf("image made again is %s, was %s, %v", got, image, err)
 	}
 }
+
+// TestExportImport exports an image and imports the archive: the same image
+// must come of it.
+func TestExportImport(t *testing.T) {
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	install := func(layer []byte) string {
+		txn, err := s.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer txn.Abort()
+		img, err := put(t, txn, bytes.NewReader(layer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := txn.PutImage(img.Tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := txn.SetRef("a", 0, store.RefInfo{Image: image, ManifestDigest: img.ManifestDigest}); err != nil {
+			t.Fatal(err)
+		}
+		if err := txn.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		return image
+	}
+	want := install(fuzzArchive(t))
+	found, err := s.FindImage("a")
+	if err != nil || found != want {
+		t.Errorf("found %s, %v, want %s", found, err, want)
+	}
+	var exported bytes.Buffer
+	if err := s.Export(t.Context(), want, &exported); err != nil {
+		t.Fatal(err)
+	}
+	if got := install(exported.Bytes()); got != want {
+		t.Errorf("the image is %s, was %s", got, want)
+	}
+	u, err := s.Usage(t.Context())
+	if err != nil || len(u.Refs) != 1 || u.Refs[0].Files != 1 || u.Refs[0].Own != 100 {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+}

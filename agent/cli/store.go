@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/internal/conf"
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+func newStoreCommand(g *globals) *cobra.Command {
+	cmd := &cobra.Command{Use: "store", Short: "Look after the image store", Args: args(cobra.NoArgs)}
+	cmd.AddCommand(newStoreDFCommand(g), newStoreFsckCommand(g), newStoreGCCommand(g), newStoreExportCommand(g))
+	return cmd
+}
+
+// store opens the store of the host that the options name.
+func (g *globals) store() (*store.Store, error) {
+	c, err := conf.Load(g.host())
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(g.host().Store(), store.Options{Verity: string(c.Store.Verity)})
+}
+
+func newStoreDFCommand(g *globals) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "df", Short: "Show what takes the space", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreDF(cmd, g, asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func runStoreDF(cmd *cobra.Command, g *globals, asJSON bool) error {
+	s, err := g.store()
+	if err != nil {
+		return err
+	}
+	u, err := s.Usage(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(g, u)
+	}
+	rows := [][]string{{"CONTAINER", "IMAGE", "FILES", "SIZE", "OWN"}}
+	for _, r := range u.Refs {
+		rows = append(rows, []string{
+			fmt.Sprintf("%s.%d", r.Name, r.Generation), r.Source, fmt.Sprint(r.Files), bytes(r.Bytes), bytes(r.Own),
+		})
+	}
+	table(g, rows)
+	fmt.Fprintf(g.Out, "%d objects, %s, %s free\n", u.Objects, bytes(u.Bytes), bytes(u.Free))
+	return nil
+}
+
+type storeFsckOptions struct{ repair, json bool }
+
+func newStoreFsckCommand(g *globals) *cobra.Command {
+	o := &storeFsckOptions{}
+	cmd := &cobra.Command{
+		Use: "fsck [OPTIONS]", Short: "Check every object and every name", Args: args(cobra.NoArgs),
+		Long: "Reads the whole store and reports what is damaged or missing, and which images bring it back.\n" +
+			"Containers keep running. The exit code is 1 if something is wrong.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreFsck(cmd, g, o) },
+	}
+	cmd.Flags().BoolVar(&o.repair, "repair", false, "move damaged objects to quarantine and remove names that lead nowhere")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	return cmd
+}
+
+func runStoreFsck(cmd *cobra.Command, g *globals, o *storeFsckOptions) error {
+	s, err := g.store()
+	if err != nil {
+		return err
+	}
+	rep, err := s.Fsck(cmd.Context(), store.FsckOptions{Repair: o.repair})
+	if err != nil {
+		return err
+	}
+	if o.json {
+		if err := printJSON(g, rep); err != nil {
+			return err
+		}
+	} else {
+		for _, p := range rep.Problems {
+			state := ""
+			if p.Repaired {
+				state = " (repaired)"
+			}
+			fmt.Fprintf(g.Out, "%s: %s%s\n", p.What, p.Why, state)
+		}
+		for _, name := range rep.Pull {
+			fmt.Fprintf(g.Out, "to bring back what is missing: atomic pull %s\n", name)
+		}
+		for _, name := range rep.Reinstall {
+			fmt.Fprintf(g.Out, "container %s has lost its image: install it again\n", name)
+		}
+		fmt.Fprintf(g.Out, "%d objects, %s are as they should be\n", rep.Objects, bytes(rep.Bytes))
+	}
+	if rep.Clean() {
+		return nil
+	}
+	err = fmt.Errorf("%d problems in the store", len(rep.Problems))
+	if !o.repair {
+		err = hint.New(err, "take the damaged parts out with: atomic store fsck --repair")
+	}
+	return err
+}
+
+func newStoreGCCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "gc", Short: "Remove what nothing needs any more", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := g.store()
+			if err != nil {
+				return err
+			}
+			res, err := s.GC(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(g.Out, "removed %d objects, %s\n", res.Objects, bytes(res.Bytes))
+			return nil
+		},
+	}
+}
+
+func newStoreExportCommand(g *globals) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "export [OPTIONS] CONTAINER", Short: "Write a container's root file system as a tar archive", Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, names []string) error { return runStoreExport(cmd, g, names[0], output) },
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
+	return cmd
+}
+
+func runStoreExport(cmd *cobra.Command, g *globals, name, output string) (err error) {
+	s, err := g.store()
+	if err != nil {
+		return err
+	}
+	image, err := s.FindImage(name)
+	if err != nil {
+		return err
+	}
+	w := g.Out
+	if output != "" {
+		f, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if cerr := f.Close(); err == nil {
+				err = cerr
+			}
+		}()
+		w = f
+	} else if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a descriptor is small
+		return hint.New(fmt.Errorf("an archive does not belong on a terminal"), "use -o FILE or a pipe")
+	}
+	return s.Export(cmd.Context(), image, w)
+}

@@ -139,7 +139,7 @@ func (a *Agent) complete(ctx context.Context, in *intent.Intent) error {
 		return err
 	}
 	if in.Active && d.rec.HasContainerService {
-		if err := a.sd.Start(ctx, d.rec.Atomic.Start.Unit); err != nil {
+		if err := a.startAgain(ctx, in, d.rec.Atomic.Start.Unit); err != nil {
 			return err
 		}
 	}
@@ -185,7 +185,7 @@ func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 			}
 		}
 		if in.Active {
-			if err := a.sd.Start(ctx, from.rec.Atomic.Start.Unit); err != nil {
+			if err := a.startAgain(ctx, in, from.rec.Atomic.Start.Unit); err != nil {
 				return err
 			}
 		}
@@ -205,6 +205,20 @@ func stepOf(steps []intent.Step, unit string) intent.Step {
 		return mountUnits([]intent.Step{s}) != nil && mountUnits([]intent.Step{s})[0] == unit
 	})
 	return steps[i]
+}
+
+// startAgain starts the service and what stopped with it. That one of those
+// does not come up is for the administrator to know; it decides nothing.
+func (a *Agent) startAgain(ctx context.Context, in *intent.Intent, unit string) error {
+	if err := a.sd.Start(ctx, unit); err != nil {
+		return err
+	}
+	for _, dependent := range in.Dependents {
+		if err := a.sd.Start(ctx, dependent); err != nil {
+			a.say("Warning: %v", err)
+		}
+	}
+	return nil
 }
 
 func (a *Agent) stopQuietly(ctx context.Context, unit string) {

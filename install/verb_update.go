@@ -166,6 +166,11 @@ func (a *Agent) serviceState(ctx context.Context, in *intent.Intent, unit string
 		return err
 	}
 	in.Active = states[unit].Running()
+	if in.Active {
+		if in.Dependents, err = a.sd.Dependents(ctx, unit); err != nil {
+			return err
+		}
+	}
 	in.Enabled, err = a.sd.Enabled(ctx, unit)
 	return err
 }

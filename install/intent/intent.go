@@ -58,6 +58,9 @@ type Intent struct {
 	// Active and Enabled are the service's state before.
 	Active  bool `json:"active"`
 	Enabled bool `json:"enabled"`
+	// Dependents are the units that ran before and stop with the service;
+	// they are started with it again.
+	Dependents []string `json:"dependents,omitempty"`
 	// Steps are the changes outside the deployment's directory, in order.
 	Steps []Step `json:"steps"`
 }

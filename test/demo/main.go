@@ -50,7 +50,7 @@ var afterReboot = []step{
 	{"", "atomic pull registry.test:5000/library/etcd && atomic containers update etcd"},
 	{"", "etcdctl get greeting && atomic containers list"},
 	{"And away with it.", "atomic uninstall flanneld && atomic uninstall etcd"},
-	{"", "atomic containers list; systemctl status etcd; ls /etc/systemd/system.attached"},
+	{"", "atomic containers list; systemctl status etcd; true"},
 }
 
 func main() {

@@ -128,7 +128,7 @@ var refused = map[string]string{
 
 // asking are the images that need a grant, and one of those they need.
 var asking = map[string]string{
-	"library/flanneld:0.25":            "cap:NET_ADMIN",
+	"library/flanneld:0.26":            "cap:NET_ADMIN",
 	"contract/net-snmp:latest":         "path:/dev:rw",
 	"contract/qemu-guest-agent:latest": "path:/:rw",
 	"contract/open-vm-tools:latest":    "path:/etc/shadow:ro",

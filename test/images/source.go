@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -216,9 +217,8 @@ func (s Hello) add(ctx context.Context, b *Builder, t tree) error {
 				return err
 			}
 		}
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", dst, ".")
-		cmd.Dir = src
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=", "GOWORK=off", "GOARCH="+s.Arch)
+		cmd := goCommand(ctx, src, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", dst, ".")
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "GOARCH="+s.Arch)
 		return run(cmd)
 	})
 	if err != nil {
@@ -227,41 +227,77 @@ func (s Hello) add(ctx context.Context, b *Builder, t tree) error {
 	return addProgram(t, "usr/bin/hello", bin)
 }
 
-// GoInstall is a program of a Go module, statically linked.
-type GoInstall struct {
-	// Package is the package to install with its module's version,
-	// "example.com/module/cmd/x@v1.2.3".
-	Package string
+// GoModule is the program in the root package of a Go module, statically
+// linked.
+type GoModule struct {
+	// Module is the module with its version, "example.com/module@v1.2.3".
+	Module string
 	// Path is where the program goes.
 	Path string
+	// Edits change the source before it is built.
+	Edits []Edit
 }
 
-func (s GoInstall) key() string { return "go:" + hashJSON(s) }
+// Edit replaces Old, which must be in the file once, by New.
+type Edit struct{ File, Old, New string }
 
-func (s GoInstall) add(ctx context.Context, b *Builder, t tree) error {
-	bin, err := b.cached(ctx, path.Base(s.Path), hashJSON(s.Package), func(dst string) error {
-		out, err := os.MkdirTemp(filepath.Dir(dst), "install")
+func (s GoModule) key() string { return "go:" + hashJSON(s) }
+
+func (s GoModule) add(ctx context.Context, b *Builder, t tree) error {
+	bin, err := b.cached(ctx, path.Base(s.Path), hashJSON([]any{s.Module, s.Edits}), func(dst string) error {
+		src, err := os.MkdirTemp(b.Dir, "module")
 		if err != nil {
 			return err
 		}
-		defer func() { _ = os.RemoveAll(out) }()
-		// Programs that want cgo get it, and are static all the same.
-		cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", "-buildvcs=false", "-tags=netgo,osusergo",
-			`-ldflags=-s -w -buildid= -linkmode external -extldflags "-static -Wl,--build-id=none"`, s.Package)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "GOOS=linux", "GOFLAGS=", "GOWORK=off", "GOBIN="+out)
-		if err := run(cmd); err != nil {
+		defer func() { _ = os.RemoveAll(src) }()
+		if err := s.source(ctx, src); err != nil {
 			return err
 		}
-		built, err := filepath.Glob(out + "/*")
-		if err != nil || len(built) != 1 {
-			return fmt.Errorf("go install %s left %q", s.Package, built)
-		}
-		return os.Rename(built[0], dst)
+		// Programs that want cgo get it, and are static all the same.
+		cmd := goCommand(ctx, src, "build", "-trimpath", "-buildvcs=false", "-tags=netgo,osusergo",
+			`-ldflags=-s -w -buildid= -linkmode external -extldflags "-static -Wl,--build-id=none"`, "-o", dst, ".")
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+		return run(cmd)
 	})
 	if err != nil {
 		return err
 	}
 	return addProgram(t, s.Path, bin)
+}
+
+// source puts the module's edited source into dir.
+func (s GoModule) source(ctx context.Context, dir string) error {
+	out, err := goCommand(ctx, dir, "mod", "download", "-json", s.Module).Output()
+	var got struct{ Dir, Error string }
+	if jsonErr := json.Unmarshal(out, &got); jsonErr != nil || got.Error != "" {
+		return fmt.Errorf("download %s: %w", s.Module, errors.Join(err, jsonErr, errors.New(got.Error)))
+	}
+	if err := os.CopyFS(dir, os.DirFS(got.Dir)); err != nil {
+		return err
+	}
+	for _, e := range s.Edits {
+		name := filepath.Join(dir, e.File)
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if n := strings.Count(string(text), e.Old); n != 1 {
+			return fmt.Errorf("edit %s of %s: %q is there %d times", e.File, s.Module, e.Old, n)
+		}
+		// The module cache is read-only, and so is the copy.
+		if err := errors.Join(os.Remove(name), os.WriteFile(name, []byte(strings.Replace(string(text), e.Old, e.New, 1)), 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goCommand is the go command in dir, free of the settings of this module.
+func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOFLAGS=", "GOWORK=off")
+	return cmd
 }
 
 func addProgram(t tree, name, from string) error {

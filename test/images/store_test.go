@@ -35,7 +35,7 @@ func spelledOut(i Image) Image {
 	for _, l := range i.Layers {
 		l = slices.DeleteFunc(slices.Clone(l), func(s Source) bool {
 			switch s.(type) {
-			case Debian, Hello, GoInstall:
+			case Debian, Hello, GoModule:
 				return true
 			}
 			return false

@@ -69,6 +69,9 @@ func check(t *testing.T, in unitgen.Input) *unitgen.Output {
 		}
 	}
 	for _, g := range out.Missing {
+		if err := unitgen.ValidGrant(g); err != nil {
+			t.Fatal(err)
+		}
 		if unitgen.Granted(in.Grants, g) {
 			t.Fatalf("%q is missing and granted", g)
 		}

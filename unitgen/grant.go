@@ -49,7 +49,7 @@ func ValidGrant(s string) error {
 		what = p
 		fallthrough
 	case "hostfs", "setuid", "tmpfiles", "propagate":
-		specifier := kind == "tmpfiles" && what[0] == '%'
+		specifier := what != "" && what[0] == '%' && (kind == "path" || kind == "setuid" || kind == "tmpfiles")
 		if !path.IsAbs(what) && !specifier || path.Clean(what) != what {
 			return fail("does not name an absolute, clean path")
 		}
@@ -102,6 +102,7 @@ func (r *renderer) granted(want string) bool { return Granted(r.in.Grants, want)
 
 // ask notes one permission that the deployment needs.
 func (r *renderer) ask(grant string, byDefault bool, why string) {
+	grant = escapeControl(grant)
 	for i := range r.out.Permissions {
 		if p := &r.out.Permissions[i]; p.Grant == grant {
 			p.Default = p.Default && byDefault
@@ -109,6 +110,23 @@ func (r *renderer) ask(grant string, byDefault bool, why string) {
 		}
 	}
 	r.out.Permissions = append(r.out.Permissions, Permission{Grant: grant, Default: byDefault, Why: why})
+}
+
+// escapeControl writes control characters as \xNN: a grant is one line that can
+// be pasted.
+func escapeControl(s string) string {
+	if !strings.ContainsFunc(s, isControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if isControl(c) {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
 }
 
 // missing lists the permissions that neither the default profile nor a grant

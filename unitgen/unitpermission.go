@@ -69,7 +69,12 @@ func (r *renderer) askUnit(launched bool) {
 			r.probs.add(r.unit.problem(s.offset, "%s= would apply to what sets the container up; it belongs in config.json", s.key))
 		case strings.HasPrefix(s.key, "Limit") && s.section == "Service":
 		case s.key == "EnvironmentFile":
-			r.askHostPath(strings.TrimPrefix(s.value, "-"), "ro", why)
+			file := strings.TrimPrefix(s.value, "-")
+			if !path.IsAbs(file) && !strings.HasPrefix(file, "%") {
+				r.probs.add(r.unit.problem(s.offset, "EnvironmentFile=%s is not an absolute path", file))
+				continue
+			}
+			r.askHostPath(file, "ro", why)
 		case slices.Contains([]string{"StandardInput", "StandardOutput", "StandardError"}, s.key):
 			_, file, isFile := strings.Cut(s.value, ":")
 			switch {
@@ -131,7 +136,7 @@ func startsUnits(key string) bool {
 // askHostPath notes a file of the host that systemd itself reads or writes
 // for the service.
 func (r *renderer) askHostPath(p, mode, why string) {
-	p = path.Clean(strings.Trim(p, `"'`))
+	p = path.Clean(p)
 	byDefault := r.pathByDefault(p, mode == "rw") || mode == "ro" && r.hostfsByDefault(p)
 	if detour := r.detour(p); detour != "" {
 		byDefault = false

@@ -19,7 +19,7 @@ bindir       := $(DESTDIR)/usr/bin
 libexecdir   := $(DESTDIR)/usr/libexec/atomic
 unitdir      := $(DESTDIR)/usr/lib/systemd/system
 
-.PHONY: build check lint unit repro system vm test bench demo shell install clean prepare FORCE
+.PHONY: build check lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
 
 build: $(BIN)/atomic $(BIN)/atomic-launch
 
@@ -58,8 +58,9 @@ lint: $(GOLANGCI)
 	$(GOLANGCI) run --allow-parallel-runners --build-tags $(ALL_TAGS) ./...
 	shellcheck .ci/run $$(git ls-files '*.sh')
 
+# The tests of the image format compare with upstream's program if they find it.
 unit:
-	$(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
+	ATOMIC_MKCOMPOSEFS="$$(test/oracle/mkcomposefs.sh)" $(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
 
 # Built twice from different directories, both binaries must be equal.
 repro: build
@@ -76,6 +77,9 @@ test: prepare build check repro unit system vm
 
 bench: prepare build
 	$(GO) run ./test/bench/start
+
+bench-store: prepare
+	$(GO) run -tags $(ALL_TAGS) ./test/bench/store
 
 demo: prepare build
 	$(GO) run ./test/demo

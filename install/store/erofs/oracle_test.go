@@ -25,7 +25,7 @@ func mkcomposefs(t *testing.T) []string {
 	if p, err := exec.LookPath("mkcomposefs"); err == nil {
 		return []string{p}
 	}
-	t.Skip("no mkcomposefs to compare with: set ATOMIC_MKCOMPOSEFS (test/oracle prints it)")
+	t.Skip("no mkcomposefs to compare with: set ATOMIC_MKCOMPOSEFS to what test/oracle/mkcomposefs.sh prints")
 	return nil
 }
 

@@ -29,24 +29,27 @@ type Snapshot map[string]string
 // volatile are the parts of /run and /etc that change by themselves while a
 // host runs. Everything else must be the same before and after.
 var volatile = []string{
-	"/run/bed/",                     // the bed's own
-	"/run/credentials/",             // one mount for each running unit that has some
-	"/run/lock/",                    // locks of running commands
-	"/run/log/journal/",             // the journal grows
-	"/run/log/atomic/",              // the measurement log outlives containers by design
-	"/run/systemd/dynamic-uid/",     // users of running units
-	"/run/systemd/inaccessible/",    // made by the first sandboxed unit
-	"/run/systemd/journal/",         // one stream for each running unit
-	"/run/systemd/propagate/",       // mount tunnels of running units
-	"/run/systemd/resolve/",         // caches and statistics
-	"/run/systemd/seats/",           // logind
-	"/run/systemd/sessions/",        // logind
-	"/run/systemd/unit-root/",       // made by the first sandboxed unit
-	"/run/systemd/units/",           // one invocation id for each unit that ran
-	"/run/systemd/users/",           // logind
-	"/run/systemd/netif/",           // networkd
-	"/run/systemd/show-status",      // PID 1's console state
-	"/run/systemd/generator",        // rebuilt by each daemon-reload
+	"/run/bed/",                  // the bed's own
+	"/run/credentials/",          // one mount for each running unit that has some
+	"/run/lock/",                 // locks of running commands
+	"/run/log/journal/",          // the journal grows
+	"/run/log/atomic/",           // the measurement log outlives containers by design
+	"/run/systemd/dynamic-uid/",  // users of running units
+	"/run/systemd/inaccessible/", // made by the first sandboxed unit
+	"/run/systemd/journal/",      // one stream for each running unit
+	"/run/systemd/propagate/",    // mount tunnels of running units
+	"/run/systemd/resolve/",      // caches and statistics
+	"/run/systemd/seats/",        // logind
+	"/run/systemd/sessions/",     // logind
+	"/run/systemd/unit-root/",    // made by the first sandboxed unit
+	"/run/systemd/units/",        // one invocation id for each unit that ran
+	"/run/systemd/users/",        // logind
+	"/run/systemd/netif/",        // networkd
+	"/run/systemd/show-status",   // PID 1's console state
+	"/run/systemd/generator",     // rebuilt by each daemon-reload
+	"/run/systemd/machine/",      // machined's sockets, made when it first starts
+	"/run/systemd/userdb/io.systemd.Machine",
+	"/run/systemd/resolve.hook/",
 	"/run/systemd/mount-rootfs",     // made by the first sandboxed unit
 	"/run/systemd/io.systemd",       // sockets of services started on demand
 	"/run/systemd/unit-private-tmp", // made by the first unit with PrivateTmp

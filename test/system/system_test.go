@@ -166,9 +166,19 @@ func collect(t testscript.T, b *bed.Bed, name string) {
 	if err != nil {
 		t.Log(fmt.Sprintf("collect artifacts: %v", err))
 	}
-	lines := strings.SplitAfter(journal, "\n")
-	t.Log(fmt.Sprintf("journal, console and cores are in %s; the journal ends:\n%s", dir,
-		strings.Join(lines[max(0, len(lines)-60):], "")))
+	t.Log(fmt.Sprintf("journal, console and cores are in %s; the journal ends:\n%s", dir, tail(journal, 40)))
+}
+
+// tail returns the last n lines of a text, each cut to a readable length.
+func tail(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	lines = lines[max(0, len(lines)-n):]
+	for i, line := range lines {
+		if len(line) > 240 {
+			lines[i] = line[:240] + "…"
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // header is what the comments at the top of a script ask for.

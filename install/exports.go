@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/store/tree"
+	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 	"github.com/atomic-agent/atomic/unitgen"
@@ -154,7 +155,20 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 		SELinux:  present("/sys/fs/selinux/enforce"),
 		AppArmor: strings.HasPrefix(content("/sys/module/apparmor/parameters/enabled"), "Y"),
 		Verity:   string(a.conf.Store.Verity),
+
+		TPMDevice: tpmDevice(a.conf.TPM),
 	}, nil
+}
+
+// tpmDevice is the device node that starts are measured into, if any.
+func tpmDevice(c conf.TPM) string {
+	switch {
+	case c.Measure == conf.Off || strings.HasPrefix(c.Device, "unix:"):
+		return ""
+	case c.Device == "":
+		return "/dev/tpmrm0"
+	}
+	return c.Device
 }
 
 func present(path string) bool {

@@ -171,6 +171,20 @@ func (r *renderer) devicePolicy(spec *rspec.Spec, line func(string, ...any)) {
 	for _, d := range rules {
 		line("DeviceAllow=%s %s", d.node, d.access)
 	}
+	// The launcher runs in the unit's own cgroup, so what it opens counts. The
+	// payload has no node of the device; it would need CAP_MKNOD to make one.
+	if node := tpmNode(r.in.Host.TPMDevice); node != "" {
+		line("DeviceAllow=%s rw", node)
+	}
+}
+
+// tpmNode names a TPM's device for DeviceAllow=. The kernel's resource managers
+// are named by their class: unlike a path, it may be missing without a warning.
+func tpmNode(device string) string {
+	if strings.HasPrefix(device, "/dev/tpmrm") {
+		return "char-tpm"
+	}
+	return device
 }
 
 // deviceRule is an argument pair of DeviceAllow=; node "*" is every device.

@@ -183,3 +183,24 @@ func TestOwnNames(t *testing.T) {
 		}
 	}
 }
+
+// TestTPMDevice: the launcher must reach the TPM from inside the unit.
+func TestTPMDevice(t *testing.T) {
+	for device, want := range map[string]string{
+		"":             "",
+		"/dev/tpmrm0":  "DeviceAllow=char-tpm rw\n",
+		"/dev/tpm-own": "DeviceAllow=/dev/tpm-own rw\n",
+	} {
+		out, err := unitgen.Render(unitgen.Input{
+			Name: "x", DestDir: "/d", ImageName: "x:1",
+			ImageConfig: ispec.Image{Config: ispec.ImageConfig{Entrypoint: []string{"/run"}}},
+			Host:        unitgen.HostFacts{Launcher: "/launch", TPMDevice: device},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(out.DropIn), want) || want == "" && strings.Contains(string(out.DropIn), "tpm") {
+			t.Errorf("device %q: want %q in\n%s", device, want, out.DropIn)
+		}
+	}
+}

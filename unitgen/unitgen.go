@@ -110,6 +110,9 @@ type HostFacts struct {
 	AppArmor bool
 	// Verity is the mount policy: "require", "try" or "off".
 	Verity string
+	// TPMDevice is the device node that the launcher measures starts into, ""
+	// if there is none.
+	TPMDevice string
 }
 
 // Output is a rendered deployment.

@@ -17,8 +17,9 @@ import (
 	"github.com/atomic-agent/atomic/machined"
 )
 
-// registerTimeout bounds what machined may cost a start.
-const registerTimeout = 2500 * time.Millisecond
+// registerTimeout bounds what machined may cost a start. It may have to be
+// started first, by a busy host.
+const registerTimeout = 10 * time.Second
 
 // Registrar makes a container known to machined.
 type Registrar interface {

@@ -37,7 +37,7 @@ func boot(t *testing.T, opts Options) *VM {
 		if t.Failed() {
 			t.Logf("console:\n%s", v.consoleTail())
 			if journal, err := v.Journal(context.WithoutCancel(t.Context())); err == nil {
-				t.Logf("journal:\n%s", journal)
+				t.Logf("journal:\n%s", journal[max(0, len(journal)-32<<10):])
 			}
 		}
 		dir := v.dir

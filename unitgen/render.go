@@ -53,6 +53,8 @@ func Render(in Input) (*Output, error) {
 	m, err := ParseManifest(in.Exports.Manifest)
 	if p, ok := err.(*Problems); ok { //nolint:errorlint // ParseManifest returns nothing else.
 		r.probs.List = append(r.probs.List, p.List...)
+		// Without its defaults every variable would be reported as missing.
+		return nil, r.probs.err()
 	}
 	r.out.Warnings = checkValues(&r.in, r.probs)
 	r.values = values(&r.in, m)

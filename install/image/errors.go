@@ -92,6 +92,9 @@ func (p *Puller) classify(name string, err error) error {
 	if host := (x509.HostnameError{}); errors.As(err, &host) {
 		return hint.New(e, "name the registry as its certificate does")
 	}
+	if reason == nil && hint.Of(err) != "" {
+		return e // who found the fault knows better
+	}
 	return hint.New(e, hintFor(reason, name, registry))
 }
 

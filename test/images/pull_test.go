@@ -15,6 +15,7 @@ import (
 	"github.com/atomic-agent/atomic/install/image"
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/oci"
+	rootfs "github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/install/trust"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
@@ -66,6 +67,9 @@ func TestPullAll(t *testing.T) {
 		want, bad := refused[i.Name()]
 		switch {
 		case strings.HasPrefix(i.Repo, "library/evil"): // refused or harmless, see TestEvilLayers
+			if err != nil && hint.Of(err) != rootfs.BadLayerHint {
+				t.Errorf("%s: %v (hint: %q)", i.Name(), err, hint.Of(err))
+			}
 		case !bad && err != nil:
 			t.Errorf("%s: %v", i.Name(), err)
 		case bad && err == nil:

@@ -122,7 +122,7 @@ var refused = map[string]string{
 	"library/broken:placeholder": "Invalid placeholder in string: line 3, col 27",
 	"library/broken:json":        "Invalid json in configuration file",
 	"library/broken:writable":    "Only readonly images are supported",
-	"library/broken:manifest":    "Invalid manifest.json file in image",
+	"library/broken:manifest":    "/exports/manifest.json:2:1: Invalid manifest.json file in image",
 	"library/evil:rename":        "renameFiles",
 }
 

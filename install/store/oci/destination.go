@@ -26,6 +26,7 @@ import (
 	"go.podman.io/image/v5/types"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
@@ -253,7 +254,7 @@ func (d *destination) Commit(ctx context.Context, top types.UnparsedImage) error
 func explain(err error) error {
 	var entry *EntryError
 	if errors.As(err, &entry) {
-		return hint.New(err, "the image is malformed or hostile; ask its publisher")
+		return hint.New(err, tree.BadLayerHint)
 	}
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // Item is one entry of an image layer, in the order of the archive.
@@ -42,6 +44,9 @@ func (it *Item) Whiteout() (dir, name string, opaque, ok bool) {
 	return d, base[len(whiteoutPrefix):], false, true
 }
 
+// BadLayerHint is the hint for a layer that no image builder makes.
+const BadLayerHint = "the image is malformed or hostile; ask its publisher"
+
 // Apply adds one layer on top of t, as the OCI image specification says:
 // whiteouts act on the layers below and never on their own layer, wherever in
 // the archive they are.
@@ -69,7 +74,7 @@ func (t *Tree) Apply(layer []Item) error {
 			continue
 		}
 		if err := t.add(&layer[i], own); err != nil {
-			return fmt.Errorf("layer entry %q: %w", layer[i].Path, err)
+			return hint.New(fmt.Errorf("layer entry %q: %w", layer[i].Path, err), BadLayerHint)
 		}
 	}
 	return nil

@@ -200,6 +200,14 @@ func (b *Bed) Name() string { return b.opts.Name }
 // Suite returns the Debian release that the bed runs.
 func (b *Bed) Suite() string { return b.opts.Suite }
 
+// PID returns the process, on the machine, that is process 1 in the bed, or was.
+func (b *Bed) PID() int {
+	if boot := b.current(); boot != nil {
+		return boot.pid
+	}
+	return 0
+}
+
 // Reboot shuts the bed down in order, as `systemctl reboot` does, and boots it
 // again from the same disk. A software TPM is reset as by a real reboot.
 func (b *Bed) Reboot(ctx context.Context) error {
@@ -254,7 +262,7 @@ func (b *Bed) wait(ctx context.Context) error {
 	case <-boot.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for bed %s to end: %w\n%s", b.opts.Name, ctx.Err(), b.consoleTail())
+		return b.gaveUp(ctx, "wait for bed "+b.opts.Name+" to end")
 	}
 }
 

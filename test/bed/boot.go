@@ -52,8 +52,17 @@ func (b *Bed) start(ctx context.Context) error {
 	case <-boot.done:
 		return fmt.Errorf("boot bed %s: process 1 ended (%v)\n%s", b.opts.Name, boot.state, b.consoleTail())
 	case <-ctx.Done():
-		return fmt.Errorf("boot bed %s: %w\n%s", b.opts.Name, ctx.Err(), b.consoleTail())
+		return b.gaveUp(ctx, "boot bed "+b.opts.Name)
 	}
+}
+
+// gaveUp is the error of waiting until ctx ended. If that was for lack of time,
+// the console may say why.
+func (b *Bed) gaveUp(ctx context.Context, what string) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	return fmt.Errorf("%s: %w\n%s", what, ctx.Err(), b.consoleTail())
 }
 
 func (b *Bed) launch() (_ *boot, err error) {
@@ -192,7 +201,14 @@ func (b *Bed) listenReady(boot *boot) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	// A socket's name has at most 107 bytes, which the cache's path may exceed.
+	dir, err := os.Open(b.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	short := fmt.Sprintf("/proc/self/fd/%d/notify", dir.Fd())
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: short, Net: "unixgram"})
 	if err != nil {
 		return err
 	}

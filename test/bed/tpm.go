@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 )
 
@@ -45,9 +46,10 @@ func (b *Bed) startTPM(ctx context.Context) error {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	cmd := exec.CommandContext(life, "swtpm", "socket", "--tpm2",
 		"--tpmstate", "dir="+b.path("tpm/state"),
-		"--server", "type=unixio,path="+socket,
-		"--ctrl", "type=unixio,path="+socket+".ctrl", // tpm2-tools want it
+		"--server", "type=unixio,path=data",
+		"--ctrl", "type=unixio,path=data.ctrl", // tpm2-tools want it
 		"--flags", "not-need-init,startup-clear")
+	cmd.Dir = filepath.Dir(socket) // a socket's name has at most 107 bytes
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = tiedAttr()
 	t := &tpm{stop: stop, done: make(chan struct{})}

@@ -23,7 +23,7 @@ cache=${ATOMIC_TEST_CACHE:-$HOME/.cache/atomic-test}/oracle/composefs-$suite-$ar
 fetch() {
 	path=$1
 	shift
-	/usr/lib/apt/apt-helper -qq download-file "$mirror/$path" "$@" >&2
+	/usr/lib/apt/apt-helper -qq -o APT::Sandbox::User=root download-file "$mirror/$path" "$@" >&2
 }
 
 if [ ! -d "$cache" ]; then

@@ -16,7 +16,7 @@ import (
 type inode struct {
 	n       *tree.Node
 	mode    uint32
-	xattrs  []xattr
+	xattrs  []xattr  // without those that plan.xattrs adds
 	entries []dirent // of a directory, with "." and ".."
 	subdirs uint32
 
@@ -101,18 +101,18 @@ func (i *inode) inodeSize() uint64 {
 }
 
 // xattrSizes returns the number of shared xattrs and the size of the whole
-// xattr area behind the inode.
-func (i *inode) xattrSizes() (shared int, area uint64) {
-	if len(i.xattrs) == 0 {
+// xattr area behind an inode.
+func xattrSizes(xattrs []xattr) (shared int, area uint64) {
+	if len(xattrs) == 0 {
 		return 0, 0
 	}
 	area = xattrHeaderSize
-	for k := range i.xattrs {
-		if i.xattrs[k].shared >= 0 {
+	for k := range xattrs {
+		if xattrs[k].shared >= 0 {
 			shared++
 			area += 4
 		} else {
-			area += i.xattrs[k].size()
+			area += xattrs[k].size()
 		}
 	}
 	return shared, area
@@ -121,6 +121,8 @@ func (i *inode) xattrSizes() (shared int, area uint64) {
 // plan is the image before it is written.
 type plan struct {
 	version    uint32
+	offsets    map[attribute]int64 // of the shared attributes
+	buf        []xattr
 	inodes     []*inode // breadth first, which is their order in the image
 	shared     []*xattr
 	sharedSize uint64
@@ -129,6 +131,7 @@ type plan struct {
 	minSec     int64
 	minNsec    uint32
 	hasACL     bool
+	foreign    bool // there are backing files that are no objects
 }
 
 func newPlan(t *tree.Tree, version uint32) (*plan, error) {
@@ -249,6 +252,9 @@ func (c *collector) newChild(dir *inode, ch tree.Child) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ino.n.Source == tree.SourcePath {
+		c.foreign = true
+	}
 	switch {
 	case ch.Node.IsDir():
 		dir.subdirs++
@@ -275,7 +281,9 @@ func newInode(n *tree.Node) (*inode, error) {
 	if n.Source == tree.SourceInline && uint64(len(n.Data)) != n.Size {
 		return nil, fmt.Errorf("%d bytes of content, size %d", len(n.Data), n.Size)
 	}
-	i.xattrs = make([]xattr, 0, len(n.Xattrs)+2)
+	if len(n.Xattrs) > 0 {
+		i.xattrs = make([]xattr, 0, len(n.Xattrs))
+	}
 	for _, x := range n.Xattrs {
 		name := x.Name
 		if rest, ok := strings.CutPrefix(name, overlayPrefix); ok {
@@ -287,10 +295,9 @@ func newInode(n *tree.Node) (*inode, error) {
 		if _, count := chunking(n.Size); count > chunksMax {
 			return nil, fmt.Errorf("size %d is too big", n.Size)
 		}
-		i.setContent()
 	}
 	total := xattrHeaderSize
-	for _, x := range i.xattrs {
+	for _, x := range i.contentXattrs(i.xattrs) {
 		if x.name == "" || len(x.suffix()) > 255 || len(x.value) > 65535 {
 			return nil, fmt.Errorf("xattr %q is too long", x.name)
 		}
@@ -302,8 +309,13 @@ func newInode(n *tree.Node) (*inode, error) {
 	return i, nil
 }
 
-// setContent adds the xattrs by which overlayfs finds and checks the data.
-func (i *inode) setContent() {
+// contentXattrs returns xattrs with those by which overlayfs finds and checks
+// the data added, if the data is elsewhere. They are made when they are needed:
+// keeping them would take more memory than everything else.
+func (i *inode) contentXattrs(xattrs []xattr) []xattr {
+	if !i.external() {
+		return xattrs
+	}
 	var meta, redirect string
 	n := i.n
 	if n.HasDigest || n.Source == tree.SourceObject {
@@ -314,10 +326,11 @@ func (i *inode) setContent() {
 	} else if n.Data != "" {
 		redirect = "/" + n.Data
 	}
-	i.setXattr(overlayMeta, meta)
+	xattrs = insertXattr(xattrs, overlayMeta, meta)
 	if redirect != "" {
-		i.setXattr(overlayRedir, redirect)
+		xattrs = insertXattr(xattrs, overlayRedir, redirect)
 	}
+	return xattrs
 }
 
 func metacopy(n *tree.Node) string {
@@ -338,15 +351,19 @@ func (p *plan) hideWhiteout(i, dir *inode) {
 	}
 }
 
-func (i *inode) setXattr(name, value string) {
-	k := sort.Search(len(i.xattrs), func(k int) bool { return i.xattrs[k].name >= name })
-	if k < len(i.xattrs) && i.xattrs[k].name == name {
-		i.xattrs[k].value = value
-		return
+func (i *inode) setXattr(name, value string) { i.xattrs = insertXattr(i.xattrs, name, value) }
+
+// insertXattr sets an attribute in a list that is sorted by name.
+func insertXattr(list []xattr, name, value string) []xattr {
+	k := sort.Search(len(list), func(k int) bool { return list[k].name >= name })
+	if k < len(list) && list[k].name == name {
+		list[k].value = value
+		return list
 	}
-	i.xattrs = append(i.xattrs, xattr{})
-	copy(i.xattrs[k+1:], i.xattrs[k:])
-	i.xattrs[k] = newXattr(name, value)
+	list = append(list, xattr{})
+	copy(list[k+1:], list[k:])
+	list[k] = newXattr(name, value)
+	return list
 }
 
 func (i *inode) sortEntries() {

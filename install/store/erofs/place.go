@@ -7,51 +7,78 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/install/store/tree"
+	"github.com/atomic-agent/atomic/install/store/verity"
 )
+
+// attribute is an extended attribute with its value.
+type attribute struct{ name, value string }
+
+// xattrs returns all attributes of an inode, in order, those that are shared
+// with their place. The slice is good until the next call.
+func (p *plan) xattrs(i *inode) []xattr {
+	p.buf = i.contentXattrs(append(p.buf[:0], i.xattrs...))
+	n := 0
+	for k := range p.buf {
+		x := &p.buf[k]
+		if o, ok := p.offsets[attribute{x.name, x.value}]; ok && n < sharedMax {
+			x.shared = o
+			n++
+		}
+	}
+	return p.buf
+}
 
 // shareXattrs moves every attribute that occurs more than once to the shared
 // area and finds the smallest time and whether there are ACLs.
 func (p *plan) shareXattrs() {
-	type key struct{ name, value string }
-	count := map[key]int{}
+	// The content's attributes follow from the digest alone, unless there are
+	// backing files that are no objects.
+	byDigest := map[verity.Digest]bool{} // true: more than once
+	counted := map[attribute]bool{}
+	count := func(a attribute) { _, more := counted[a]; counted[a] = more }
 	p.minSec, p.minNsec = p.inodes[0].n.Sec, p.inodes[0].n.Nsec
 	for _, i := range p.inodes {
 		if i.n.Sec < p.minSec || i.n.Sec == p.minSec && i.n.Nsec < p.minNsec {
 			p.minSec, p.minNsec = i.n.Sec, i.n.Nsec
 		}
-		for k := range i.xattrs {
-			x := &i.xattrs[k]
-			count[key{x.name, x.value}]++
-			if x.name == aclAccess || x.name == aclDefault {
+		if !p.foreign && i.external() {
+			_, more := byDigest[i.n.Digest]
+			byDigest[i.n.Digest] = more
+		}
+		list := i.xattrs
+		if p.foreign {
+			p.buf = i.contentXattrs(append(p.buf[:0], list...))
+			list = p.buf
+		}
+		for k := range list {
+			count(attribute{list[k].name, list[k].value})
+			if list[k].name == aclAccess || list[k].name == aclDefault {
 				p.hasACL = true
 			}
 		}
 	}
-	for k, n := range count {
-		if n < 2 {
-			delete(count, k)
-			continue
+	for d, more := range byDigest {
+		if more {
+			n := &tree.Node{Digest: d}
+			counted[attribute{overlayMeta, metacopy(n)}] = true
+			counted[attribute{overlayRedir, "/" + d.Path()}] = true
 		}
-		x := newXattr(k.name, k.value)
-		p.shared = append(p.shared, &x)
+	}
+	for a, more := range counted {
+		if more {
+			x := newXattr(a.name, a.value)
+			p.shared = append(p.shared, &x)
+		}
 	}
 	slices.SortFunc(p.shared, func(a, b *xattr) int {
 		return cmp.Or(cmp.Compare(b.name, a.name), cmp.Compare(len(b.value), len(a.value)), cmp.Compare(b.value, a.value))
 	})
-	offset := make(map[key]int64, len(p.shared))
+	p.offsets = make(map[attribute]int64, len(p.shared))
 	for _, x := range p.shared {
-		offset[key{x.name, x.value}] = int64(p.sharedSize)
+		p.offsets[attribute{x.name, x.value}] = int64(p.sharedSize)
 		p.sharedSize += x.size()
-	}
-	for _, i := range p.inodes {
-		n := 0
-		for k := range i.xattrs {
-			x := &i.xattrs[k]
-			if o, ok := offset[key{x.name, x.value}]; ok && n < sharedMax {
-				x.shared = o
-				n++
-			}
-		}
 	}
 }
 
@@ -61,7 +88,7 @@ func (p *plan) place() {
 	for _, i := range p.inodes {
 		i.dataSizes()
 		i.compact = i.fitsCompact(p.minSec, p.minNsec)
-		_, area := i.xattrSizes()
+		_, area := xattrSizes(p.xattrs(i))
 		start := roundUp(pos, slotSize)
 		start += i.padForTail(start, i.inodeSize()+area)
 		i.pad = uint32(start - pos)

@@ -17,7 +17,7 @@ import (
 // that sort before ".", tails at block boundaries, shared and many xattrs,
 // large ids, hard links, devices, whiteouts and ACLs.
 func randomTree(seed uint64) *tree.Tree {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1))}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), objectsOnly: seed%2 == 0}
 	t := &tree.Tree{Root: g.dir()}
 	dirs := []*tree.Node{t.Root}
 	var files []*tree.Node
@@ -51,7 +51,10 @@ func randomTree(seed uint64) *tree.Tree {
 	return t
 }
 
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	objectsOnly bool // no backing files of other kinds, as in our store
+}
 
 func (g *generator) name() string {
 	const odd = "!\"#$%&'()*+,-.0123456789abcdefABC \x01\x7f\xff\\=\n\t"
@@ -146,7 +149,11 @@ func (g *generator) node() *tree.Node {
 		return n
 	}
 	n := g.meta(unix.S_IFREG)
-	switch g.IntN(8) {
+	kind := g.IntN(8)
+	if g.objectsOnly && kind > 0 {
+		kind = 7
+	}
+	switch kind {
 	case 0:
 		return n // empty
 	case 1:
@@ -161,7 +168,7 @@ func (g *generator) node() *tree.Node {
 		n.Digest[i] = byte(g.IntN(256))
 	}
 	if g.IntN(3) == 0 {
-		n.Digest = verity.Digest{1}
+		n.Digest = verity.Digest{byte(g.IntN(3))}
 	}
 	return n
 }

@@ -116,7 +116,8 @@ func (w *writer) header() {
 // inode writes the inode itself, its xattrs and its tail.
 func (w *writer) inode(i *inode) {
 	w.zero(uint64(i.pad))
-	shared, area := i.xattrSizes()
+	xattrs := w.xattrs(i)
+	shared, area := xattrSizes(xattrs)
 	layout, u := w.dataPointer(i)
 	format := layout << 1
 	icount := uint16(0)
@@ -147,20 +148,20 @@ func (w *writer) inode(i *inode) {
 	if area > 0 {
 		b = append(b, zeros[:xattrHeaderSize]...)
 		h := b[len(b)-xattrHeaderSize:]
-		le.PutUint32(h, i.nameFilter())
+		le.PutUint32(h, nameFilter(xattrs))
 		h[4] = byte(shared)
 		base := w.inodesEnd % blockSize
-		for k := range i.xattrs {
-			if o := i.xattrs[k].shared; o >= 0 {
+		for k := range xattrs {
+			if o := xattrs[k].shared; o >= 0 {
 				b = le.AppendUint32(b, uint32((base+uint64(o))/4))
 			}
 		}
 	}
 	w.buf = b
 	w.write(b)
-	for k := range i.xattrs {
-		if i.xattrs[k].shared < 0 {
-			w.xattr(&i.xattrs[k])
+	for k := range xattrs {
+		if xattrs[k].shared < 0 {
+			w.xattr(&xattrs[k])
 		}
 	}
 	w.tail(i)
@@ -190,10 +191,10 @@ func (w *writer) dataPointer(i *inode) (layout uint16, u uint32) {
 }
 
 // nameFilter has a zero bit for each attribute name that may be present.
-func (i *inode) nameFilter() uint32 {
+func nameFilter(xattrs []xattr) uint32 {
 	filter := uint32(0xffffffff)
-	for k := range i.xattrs {
-		x := &i.xattrs[k]
+	for k := range xattrs {
+		x := &xattrs[k]
 		filter &^= 1 << (xxh32(x.suffix(), filterSeed+uint32(x.index)) & 31)
 	}
 	return filter

@@ -29,7 +29,7 @@ func ValidGrant(s string) error {
 	}
 	fail := func(text string) error {
 		return hint.New(fmt.Errorf("grant %q: %w", s, errors.New(text)),
-			"a grant is KIND:WHAT, for example path:/etc/ssl:ro or cap:NET_ADMIN, or all; see atomic-grants(7)")
+			"a grant is KIND:WHAT, for example path:/etc/ssl:ro or cap:NET_ADMIN, or all")
 	}
 	kind, what, ok := strings.Cut(s, ":")
 	switch {

@@ -147,6 +147,15 @@ func (a *Agent) complete(ctx context.Context, in *intent.Intent) error {
 	return intent.Remove(a.host.Intents(), in.Name)
 }
 
+// start starts a service that a change of ours stopped; its start limit is for
+// failures, not for changes.
+func (a *Agent) start(ctx context.Context, unit string) error {
+	if err := a.sd.ResetFailed(ctx, unit); err != nil {
+		a.log.Debug("reset unit, ignoring", "unit", unit, "err", err)
+	}
+	return a.sd.Start(ctx, unit)
+}
+
 // undo takes the host back to what it was before a change that is not decided.
 // It is idempotent.
 func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
@@ -185,8 +194,10 @@ func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 			}
 		}
 		if in.Active {
+			// The files are back; what keeps the service from starting now is
+			// no business of this change.
 			if err := a.startAgain(ctx, in, from.rec.Atomic.Start.Unit); err != nil {
-				return err
+				a.say("Warning: %v", err)
 			}
 		}
 	}
@@ -210,11 +221,11 @@ func stepOf(steps []intent.Step, unit string) intent.Step {
 // startAgain starts the service and what stopped with it. That one of those
 // does not come up is for the administrator to know; it decides nothing.
 func (a *Agent) startAgain(ctx context.Context, in *intent.Intent, unit string) error {
-	if err := a.sd.Start(ctx, unit); err != nil {
+	if err := a.start(ctx, unit); err != nil {
 		return err
 	}
 	for _, dependent := range in.Dependents {
-		if err := a.sd.Start(ctx, dependent); err != nil {
+		if err := a.start(ctx, dependent); err != nil {
 			a.say("Warning: %v", err)
 		}
 	}

@@ -5,9 +5,8 @@
 // units with the same payload, in one bed, in one run, in an order that is
 // shuffled anew each round. Numbers of different runs must not be compared.
 //
-// It prints medians in milliseconds: "start" and "stop" are what a caller of
-// systemd waits, from the job's creation to its end; "inside" is the time
-// systemd itself spends between activating and active.
+// It prints medians in milliseconds: "start" and "stop" are what systemctl
+// takes; "inside" is the part of a start in which the unit is activating.
 package main
 
 import (
@@ -82,17 +81,8 @@ func run(ctx context.Context, o options) (err error) {
 	if err := h.prepare(ctx); err != nil {
 		return err
 	}
-	conn, err := b.Bus(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // nothing is lost
-	m, err := newManager(ctx, conn)
-	if err != nil {
-		return err
-	}
 	began := time.Now()
-	results, err := rounds(ctx, &h, m, o.rounds)
+	results, err := rounds(ctx, &h, o.rounds)
 	if err != nil {
 		return err
 	}
@@ -102,7 +92,7 @@ func run(ctx context.Context, o options) (err error) {
 
 // rounds starts and stops every variant once a round. A first round is not
 // counted: it fills caches and starts machined.
-func rounds(ctx context.Context, h *host, m *manager, n int) (map[string][]sample, error) {
+func rounds(ctx context.Context, h *host, n int) (map[string][]sample, error) {
 	results := map[string][]sample{}
 	order := make([]variant, len(variants))
 	copy(order, variants)
@@ -112,7 +102,7 @@ func rounds(ctx context.Context, h *host, m *manager, n int) (map[string][]sampl
 			if err := h.configure(ctx, v); err != nil {
 				return nil, err
 			}
-			s, err := m.measure(ctx, v.unit)
+			s, err := h.measure(ctx, v.unit)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w%s", v.name, err, h.journal(ctx, v.unit))
 			}

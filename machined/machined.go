@@ -129,7 +129,7 @@ func (c Client) Register(ctx context.Context, m Machine) error {
 }
 
 func register(ctx context.Context, t transport, m Machine) error {
-	for {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		err := t.register(ctx, m)
 		if !errors.Is(err, errExists) {
 			return err
@@ -148,7 +148,7 @@ func register(ctx context.Context, t transport, m Machine) error {
 				return err
 			}
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, wait); err != nil {
 			return fmt.Errorf("machine name %q is not freed: %w", m.Name, err)
 		}
 	}
@@ -180,8 +180,8 @@ func unregister(ctx context.Context, t transport, name, unit string) error {
 }
 
 // pause gives machined's event loop time to forget a machine.
-func pause(ctx context.Context) error {
-	t := time.NewTimer(10 * time.Millisecond)
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

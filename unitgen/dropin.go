@@ -80,7 +80,13 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 			line("KillMode=mixed")
 		}
 		line("KillSignal=%s", r.out.StopSignal)
-		line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
+		// Only hooks have to run after every stop, and running anything then
+		// takes longer than the stop itself. systemd removes the run-time
+		// directory, machined forgets a stopped unit's machine, and a start
+		// replaces what a crash left.
+		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 {
+			line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
+		}
 		if !unset("WatchdogSec") {
 			r.warnf("WatchdogSec= is turned off: the payload can report that it is ready, but not that it is alive")
 			line("WatchdogSec=0")

@@ -152,6 +152,10 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 			st, err := os.Stat(a.host.Path(path))
 			return err == nil && st.IsDir(), err == nil
 		},
+		Readlink: func(path string) (target string, ok bool) {
+			target, err := os.Readlink(a.host.Path(path))
+			return target, err == nil
+		},
 		SELinux:  present("/sys/fs/selinux/enforce"),
 		AppArmor: strings.HasPrefix(content("/sys/module/apparmor/parameters/enabled"), "Y"),
 		Verity:   string(a.conf.Store.Verity),

@@ -3,6 +3,7 @@
 package unitgen_test
 
 import (
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -69,5 +70,40 @@ func TestMountOfHostFile(t *testing.T) {
 	}
 	if len(out.Tmpfiles) > 0 {
 		t.Errorf("tmpfiles: %s", out.Tmpfiles)
+	}
+}
+
+// The runtime follows a symlink of the host's /dev inside the image: that is
+// where the mount needs a place.
+func TestMountOnHostLink(t *testing.T) {
+	out, err := unitgen.Render(unitgen.Input{
+		Name: "snmp", DestDir: "/var/lib/containers/atomic/snmp.0",
+		Exports: unitgen.Exports{
+			ConfigTemplate: []byte(`{"ociVersion": "1.0.0", "process": {"args": ["/snmp"], "cwd": "/"},
+				"root": {"path": "rootfs", "readonly": true}, "mounts": [
+				{"destination": "/dev", "source": "tmpfs", "type": "tmpfs"},
+				{"destination": "/dev", "source": "/dev", "type": "bind", "options": ["rbind"]},
+				{"destination": "/dev/null", "source": "/dev/zero", "type": "bind", "options": ["bind"]},
+				{"destination": "/dev/log", "source": "/dev/log", "type": "bind", "options": ["bind"]}]}`),
+			ServiceTemplate: []byte("[Service]\nExecStart=$EXEC_START\n"),
+			Lookup: func(p string) (unitgen.Entry, bool) {
+				return unitgen.Entry{Mode: fs.ModeDir | 0o755}, p == "/dev" || p == "/run"
+			},
+		},
+		Host: unitgen.HostFacts{
+			Exists:   func(string) bool { return true },
+			IsDir:    func(p string) (bool, bool) { return p == "/dev", true },
+			Readlink: func(p string) (string, bool) { return "/run/systemd/journal/dev-log", p == "/dev/log" },
+			Verity:   "try", Launcher: "/usr/libexec/atomic/atomic-launch",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []unitgen.MountPoint{
+		{Path: "/run/systemd", Dir: true}, {Path: "/run/systemd/journal", Dir: true}, {Path: "/run/systemd/journal/dev-log"},
+	}
+	if !slices.Equal(out.MountPoints, want) {
+		t.Errorf("mount points %+v, want %+v", out.MountPoints, want)
 	}
 }

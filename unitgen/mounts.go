@@ -86,11 +86,20 @@ func (r *renderer) lookup(p string) (Entry, bool) {
 func (r *renderer) mountPoints(spec *rspec.Spec) []MountPoint {
 	var points []MountPoint
 	have := map[string]bool{}
-	var covered []string
+	covered := map[string]rspec.Mount{}
 	for i, m := range spec.Mounts {
 		dest := r.resolve(m.Destination)
-		if slices.ContainsFunc(covered, func(c string) bool { return within(dest, c) }) {
-			continue
+		if over, ok := covering(covered, dest); ok {
+			if over == dest {
+				covered[dest] = m // the later mount is what is seen there
+				continue
+			}
+			if dest = r.hostLink(covered[over], over, dest); dest == "" {
+				continue
+			}
+			if _, ok := covering(covered, dest); ok {
+				continue
+			}
 		}
 		dir, known := r.sourceIsDir(m)
 		if e, ok := r.lookup(dest); ok {
@@ -98,10 +107,10 @@ func (r *renderer) mountPoints(spec *rspec.Spec) []MountPoint {
 				r.probs.add(r.config.problem(r.offset(fmt.Sprintf("/mounts/%d", i)),
 					"cannot mount %s on %s: one is a directory, the other is not", m.Source, m.Destination))
 			}
-			covered = append(covered, dest)
+			covered[dest] = m
 			continue
 		}
-		covered = append(covered, dest)
+		covered[dest] = m
 		var parents []string
 		for p := path.Dir(dest); p != "/"; p = path.Dir(p) {
 			if e, ok := r.lookup(p); ok {
@@ -126,6 +135,32 @@ func (r *renderer) mountPoints(spec *rspec.Spec) []MountPoint {
 		}
 	}
 	return points
+}
+
+// covering returns the innermost mount that dest is on or below.
+func covering(mounts map[string]rspec.Mount, dest string) (over string, ok bool) {
+	for over = dest; ; over = path.Dir(over) {
+		if _, ok := mounts[over]; ok || over == "/" {
+			return over, ok
+		}
+	}
+}
+
+// hostLink returns where the runtime really mounts at dest, which is below
+// what m brings from the host to over: if the host has a symlink there, the
+// runtime follows it, inside the image. "" is dest itself.
+func (r *renderer) hostLink(m rspec.Mount, over, dest string) string {
+	if !isBind(m) || r.in.Host.Readlink == nil {
+		return ""
+	}
+	target, ok := r.in.Host.Readlink(path.Join(m.Source, strings.TrimPrefix(dest, over)))
+	if !ok {
+		return ""
+	}
+	if !path.IsAbs(target) {
+		target = path.Join(path.Dir(dest), target)
+	}
+	return r.resolve(target)
 }
 
 // sourceIsDir says whether a mount needs a directory to be mounted on, and

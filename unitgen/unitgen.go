@@ -105,6 +105,9 @@ type HostFacts struct {
 	// is a directory: a bind mount of a file needs a file to be mounted on.
 	// nil means that nothing is known to exist.
 	IsDir func(path string) (dir, exists bool)
+	// Readlink returns the target of a path of the host that is a symlink.
+	// nil means that none is.
+	Readlink func(path string) (target string, ok bool)
 	// SELinux and AppArmor say whether the host enforces labels and profiles.
 	SELinux  bool
 	AppArmor bool

@@ -58,7 +58,10 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) { runHost(ts, n
 func cmdHostTTY(ts *testscript.TestScript, neg bool, args []string) { runHost(ts, neg, args, true) }
 
 func runHost(ts *testscript.TestScript, neg bool, args []string, tty bool) {
-	want := 0
+	want := -1 // with !, any code but 0
+	if !neg {
+		want = 0
+	}
 	if rest, ok := strings.CutPrefix(first(args), "-code="); ok {
 		n, err := strconv.Atoi(rest)
 		ts.Check(err)
@@ -73,7 +76,7 @@ func runHost(ts *testscript.TestScript, neg bool, args []string, tty bool) {
 	switch {
 	case neg && code == 0:
 		ts.Fatalf("unexpected success")
-	case !neg && code != want:
+	case want >= 0 && code != want:
 		ts.Fatalf("exit code %d, want %d", code, want)
 	}
 }

@@ -35,7 +35,11 @@ func (a *Agent) place(p *prepared, from *deployment) ([]intent.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.d.rec.Atomic.Directories = a.directories(p, owned)
+	held, err := a.heldDirectories(p.d.name)
+	if err != nil {
+		return nil, err
+	}
+	p.d.rec.Atomic.Directories = union(held, a.directories(p, owned))
 	if err := a.writeCopies(p); err != nil {
 		return nil, err
 	}
@@ -117,6 +121,27 @@ func tmpfilesDirs(content []byte) []string {
 	return dirs
 }
 
+// heldDirectories are the directories that any deployment of a container
+// brought: an update may need fewer, but somebody has to remove them.
+func (a *Agent) heldDirectories(name string) ([]string, error) {
+	gens, err := a.generations(name)
+	if err != nil {
+		return nil, err
+	}
+	var held []string
+	for _, gen := range gens {
+		if d, err := a.load(name, gen); err == nil {
+			held = union(held, d.rec.Atomic.Directories)
+		}
+	}
+	return held, nil
+}
+
+// union joins lists of directories; parents come first.
+func union(a, b []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
+}
+
 // ownedDirectories are the directories that installed containers brought.
 func (a *Agent) ownedDirectories() (map[string]bool, error) {
 	names, err := a.names()
@@ -125,11 +150,11 @@ func (a *Agent) ownedDirectories() (map[string]bool, error) {
 	}
 	owned := map[string]bool{}
 	for _, name := range names {
-		d, err := a.current(name)
-		if err != nil || d == nil {
-			continue // listed with its problem by `containers list`
+		held, err := a.heldDirectories(name)
+		if err != nil {
+			return nil, err
 		}
-		for _, dir := range d.rec.Atomic.Directories {
+		for _, dir := range held {
 			owned[dir] = true
 		}
 	}

@@ -27,7 +27,7 @@ func (a *Agent) steps(from, to *deployment) ([]intent.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := a.dirSteps(from, to)
+	list := a.dirSteps(to)
 	if to != nil {
 		entries, err := to.entries()
 		if err != nil {
@@ -59,7 +59,11 @@ func (a *Agent) steps(from, to *deployment) ([]intent.Step, error) {
 		}
 	}
 	if to == nil && from != nil {
-		for _, dir := range slices.Backward(from.rec.Atomic.Directories) {
+		held, err := a.heldDirectories(from.name)
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range slices.Backward(held) {
 			list = append(list, intent.Step{Path: dir, Kind: intent.Dir, Before: record.DirChecksum})
 		}
 	}
@@ -80,15 +84,12 @@ func entriesByPath(d *deployment) (map[string]entry, error) {
 
 // dirSteps makes the directories that the new deployment needs and that are
 // not there.
-func (a *Agent) dirSteps(from, to *deployment) []intent.Step {
+func (a *Agent) dirSteps(to *deployment) []intent.Step {
 	var list []intent.Step
 	if to == nil {
 		return nil
 	}
 	for _, dir := range to.rec.Atomic.Directories {
-		if from != nil && slices.Contains(from.rec.Atomic.Directories, dir) {
-			continue
-		}
 		if _, err := os.Lstat(a.host.Path(dir)); errors.Is(err, fs.ErrNotExist) && to.needs(dir) {
 			list = append(list, intent.Step{Path: dir, Kind: intent.Dir, After: record.DirChecksum})
 		}

@@ -92,6 +92,36 @@ func (b *Builder) cached(ctx context.Context, kind, key string, build func(dst s
 	return final, os.Rename(tmp, final)
 }
 
+// Prune removes images and storage directories that are not the catalogue's
+// any more. What images are made of stays. Nothing may use the cache meanwhile.
+func (b *Builder) Prune() error {
+	keep := map[string]bool{
+		"storage-" + storageKey(Catalogue()): true,
+		"storage-" + storageKey(Default()):   true,
+	}
+	made := map[string]bool{"storage": true}
+	for _, i := range Catalogue() {
+		keep[i.cacheKind()+"-"+i.Key()] = true
+		made[i.cacheKind()] = true
+	}
+	entries, err := os.ReadDir(b.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".lock"), ".tmp")
+		cut := strings.LastIndex(name, "-")
+		if cut < 0 || !made[name[:cut]] || keep[name] {
+			continue
+		}
+		b.logf("remove %s", e.Name())
+		if err := os.RemoveAll(filepath.Join(b.Dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // debian returns a tar archive of the packages and all they depend on,
 // unpacked and not configured.
 func (b *Builder) debian(ctx context.Context, suite string, packages []string) (string, error) {
@@ -112,10 +142,12 @@ func (b *Builder) debian(ctx context.Context, suite string, packages []string) (
 	})
 }
 
+func (i Image) cacheKind() string { return strings.ReplaceAll(i.Repo, "/", "-") }
+
 // Build returns the image, out of the cache if it is there: a v1.Image, or a
 // v1.ImageIndex for an Image with an Index.
 func (b *Builder) Build(ctx context.Context, i Image) (v1.ImageIndex, error) {
-	dir, err := b.cached(ctx, strings.ReplaceAll(i.Repo, "/", "-"), i.Key(), func(dst string) error {
+	dir, err := b.cached(ctx, i.cacheKind(), i.Key(), func(dst string) error {
 		p, err := layout.Write(dst, empty.Index)
 		if err != nil {
 			return err

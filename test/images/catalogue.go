@@ -111,7 +111,7 @@ func base() Layer {
 		"etc/nsswitch.conf": text("passwd: files\ngroup: files\nhosts: files dns\n"),
 		"etc/os-release":    symlink("../usr/lib/os-release"),
 		"usr/lib/os-release": text("NAME=\"atomic test image\"\nID=atomic-test\nID_LIKE=debian\n" +
-			"PRETTY_NAME=\"atomic test image\"\n"),
+			"VERSION_ID=13\nPRETTY_NAME=\"atomic test image (Debian 13)\"\n"),
 		"etc/ssl/certs":             dir(0o755),
 		"usr/share/ca-certificates": dir(0o755),
 	}
@@ -158,5 +158,15 @@ func etcdImages() []Image {
 		Why:    "a really newer etcd, that of Debian " + newer + ", packaged like 3.5-2",
 		Layers: []Layer{base(), payload(newer, "usr/bin/etcdutl"), {Embedded("etcd"), Embedded("etcd-2")}},
 		Config: config("next", "1"),
+	}, {
+		Repo: "library/etcd", Tags: []string{"bad"},
+		Why:    "a release that exits with code 3 instead of serving: an update to it must be taken back",
+		Layers: []Layer{base(), payload(stable), {Embedded("etcd"), Files{"usr/bin/run-etcd": program([]byte("#!/bin/sh\necho \"run-etcd: this release is bad\"\nexit 3\n"))}}},
+		Config: config("3.5", "bad"),
+	}, {
+		Repo: "library/etcd", Tags: []string{"greedy"},
+		Why:    "a release that asks for what the first did not: an update to it needs a grant",
+		Layers: []Layer{base(), payload(stable), {Embedded("etcd"), Files{"exports/hostfs/etc/cron.d/etcd": text("# nothing yet\n")}}},
+		Config: config("3.5", "greedy"),
 	}}
 }

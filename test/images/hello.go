@@ -39,6 +39,7 @@ func helloImages() []Image {
 		variant("early", "ordered before sysinit.target, without default dependencies", "hello", "hello-early"),
 		variant("crash", "exits with code 7 after READY; Restart=on-failure, three times", "hello", "hello-crash"),
 		variant("limited", "limits of memory, tasks and processor time in the unit", "hello", "hello-limited"),
+		variant("limits", "MemoryMax=, TasksMax= and CPUQuota= in the template; FLAGS=-alloc=256 breaks the first", "hello", "hello-limits"),
 		plain(variant("plain", "no /exports: entrypoint, user, volume, ports, stop signal from the configuration")),
 		docker(variant("docker", "hello:notify with Docker's media types", "hello")),
 		zstd(variant("zstd", "hello:notify with zstd layers", "hello")),

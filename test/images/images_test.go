@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -52,8 +54,8 @@ func TestSelect(t *testing.T) {
 		patterns []string
 		want     int
 	}{
-		{[]string{"etcd"}, 3},
-		{[]string{"library/etcd"}, 3},
+		{[]string{"etcd"}, 5},
+		{[]string{"library/etcd"}, 5},
 		{[]string{"etcd:latest"}, 1},
 		{[]string{"library/etcd:3.5*", "hello:multi"}, 3},
 	} {
@@ -265,4 +267,25 @@ func pull(t *testing.T, r Registry, name string) error {
 		t.Fatal(err)
 	}
 	return validate.Image(img)
+}
+
+func TestPrune(t *testing.T) {
+	b := testBuilder(t)
+	kept := Catalogue()[0]
+	for name, want := range map[string]bool{
+		"library-etcd-" + kept.Key(): true, "library-etcd-0123456789abcdef0123456789abcdef": false, "storage-0123": false,
+		"storage-0123.lock": false, "library-etcd-" + kept.Key() + ".lock": true, "debian-0123": true,
+	} {
+		if err := os.MkdirAll(filepath.Join(b.Dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if _, err := os.Stat(filepath.Join(b.Dir, name)); (err == nil) != want {
+				t.Errorf("%s is there: %v, want %v", name, err == nil, want)
+			}
+		}()
+	}
+	if err := b.Prune(); err != nil {
+		t.Fatal(err)
+	}
 }

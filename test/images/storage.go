@@ -22,11 +22,7 @@ import (
 // stores them (storage.filesystem.rootdirectory). It belongs to the cache: a
 // registry must not write to it; put a copy or an overlay above it.
 func (b *Builder) Storage(ctx context.Context, list []Image) (string, error) {
-	var keys []string
-	for _, i := range list {
-		keys = append(keys, fmt.Sprint(i.Repo, i.Tags, i.Key(), i.Damage))
-	}
-	return b.cached(ctx, "storage", hashJSON(keys), func(dst string) error {
+	return b.cached(ctx, "storage", storageKey(list), func(dst string) error {
 		if err := os.Mkdir(dst, 0o755); err != nil {
 			return err
 		}
@@ -40,6 +36,14 @@ func (b *Builder) Storage(ctx context.Context, list []Image) (string, error) {
 		}
 		return removeUploads(dst)
 	})
+}
+
+func storageKey(list []Image) string {
+	var keys []string
+	for _, i := range list {
+		keys = append(keys, fmt.Sprint(i.Repo, i.Tags, i.Key(), i.Damage))
+	}
+	return hashJSON(keys)
 }
 
 // fill pushes the images through a registry that stores into dir.

@@ -61,6 +61,16 @@ func newCommand(out io.Writer) *cobra.Command {
 		Use: "storage [IMAGE...]", Short: "fill the storage directory of a docker-registry and print its path",
 		RunE: func(c *cobra.Command, args []string) error { return o.storage(c.Context(), out, args) },
 	}
+	prune := &cobra.Command{
+		Use: "prune", Short: "remove built images that are not listed any more", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b, err := images.NewBuilder(os.Stderr)
+			if err != nil {
+				return err
+			}
+			return b.Prune()
+		},
+	}
 	for _, c := range []*cobra.Command{push, tag} {
 		f := c.Flags()
 		f.StringVar(&o.registry.Host, "registry", "registry.test:5000", "name and port of the registry")
@@ -72,7 +82,7 @@ func newCommand(out io.Writer) *cobra.Command {
 	for _, c := range []*cobra.Command{list, build, push, storage} {
 		c.Flags().BoolVar(&o.bench, "bench", false, "include the large images for benchmarks")
 	}
-	root.AddCommand(list, build, push, tag, storage)
+	root.AddCommand(list, build, push, tag, storage, prune)
 	return root
 }
 

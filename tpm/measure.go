@@ -14,6 +14,7 @@ import (
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/tpm/eventlog"
+	"github.com/atomic-agent/atomic/tpm/statement"
 )
 
 // Start measures one start. It must be called before the payload runs, with
@@ -25,7 +26,7 @@ func (m *Measurer) Start(ctx context.Context, s Start) (Record, error) {
 	if m.cfg.Mode == conf.Off {
 		return Record{}, nil
 	}
-	body, digest, err := NewStatement(s)
+	body, digest, err := statement.New(s)
 	if err != nil {
 		return Record{}, fmt.Errorf("measure start: %w", err)
 	}

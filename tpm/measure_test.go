@@ -12,6 +12,7 @@ import (
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/tpm/eventlog"
+	"github.com/atomic-agent/atomic/tpm/statement"
 	"github.com/atomic-agent/atomic/tpm/tpmtest"
 )
 
@@ -123,7 +124,7 @@ func TestStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := ParseStatement(body); err != nil || s.Name != "etcd" {
+	if s, err := statement.Parse(body); err != nil || s.Name != "etcd" {
 		t.Errorf("statement %v, %v", s, err)
 	}
 	if files, _ := os.ReadDir(cfg.StatementDir); len(files) != 2 {

@@ -6,87 +6,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/gowebpki/jcs"
-
-	"github.com/atomic-agent/atomic/tpm/eventlog"
 )
-
-// StatementType is the type of every statement: in-toto's, version 1.
-const StatementType = "https://in-toto.io/Statement/v1"
-
-// Statement is the in-toto document of one start.
-type Statement struct {
-	Type          string    `json:"_type"`
-	Subject       []Subject `json:"subject"`
-	PredicateType string    `json:"predicateType"`
-	Predicate     Start     `json:"predicate"`
-}
-
-// Subject is what a statement is about: the image's manifest.
-type Subject struct {
-	Name   string            `json:"name"`
-	Digest map[string]string `json:"digest"`
-}
-
-// NewStatement returns the statement of a start in its canonical form
-// (RFC 8785), and the SHA-256 of that in hex. Equal starts have equal bytes.
-func NewStatement(s Start) (body []byte, digest string, err error) {
-	if err := eventlog.CheckName(s.Name); err != nil {
-		return nil, "", err
-	}
-	manifest, ok := strings.CutPrefix(s.Image.Manifest, "sha256:")
-	if !ok || len(manifest) != 64 {
-		return nil, "", fmt.Errorf("manifest digest %q is not sha256:HEX", s.Image.Manifest)
-	}
-	if s.Unit == nil {
-		s.Unit = []StartFile{}
-	}
-	raw, err := json.Marshal(Statement{
-		Type:          StatementType,
-		Subject:       []Subject{{Name: s.Image.Ref, Digest: map[string]string{"sha256": manifest}}},
-		PredicateType: PredicateType,
-		Predicate:     s,
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("encode statement: %w", err)
-	}
-	body, err = jcs.Transform(raw)
-	if err != nil {
-		return nil, "", fmt.Errorf("canonicalise statement: %w", err)
-	}
-	sum := sha256.Sum256(body)
-	return body, hex.EncodeToString(sum[:]), nil
-}
-
-// ParseStatement reads a statement. It must be canonical, hold nothing that
-// this version does not know, and its subject must be the predicate's image.
-func ParseStatement(body []byte) (*Start, error) {
-	var s Statement
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return nil, fmt.Errorf("parse statement: %w", err)
-	}
-	if s.Type != StatementType || s.PredicateType != PredicateType {
-		return nil, fmt.Errorf("parse statement: %q about %q is of another kind", s.Type, s.PredicateType)
-	}
-	again, _, err := NewStatement(s.Predicate)
-	if err != nil {
-		return nil, fmt.Errorf("parse statement: %w", err)
-	}
-	if !bytes.Equal(again, body) {
-		return nil, errors.New("parse statement: not in canonical form")
-	}
-	return &s.Predicate, nil
-}
 
 // storeStatement keeps a statement under its digest. Restarts find it there.
 func (m *Measurer) storeStatement(digest string, body []byte) error {

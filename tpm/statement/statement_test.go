@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpm
+package statement
 
 import (
 	"bytes"
@@ -10,6 +10,21 @@ import (
 	"strings"
 	"testing"
 )
+
+var digest64 = strings.Repeat("5a", 32)
+
+func example(name string) Start {
+	return Start{
+		Name:      name,
+		Image:     Image{Ref: "registry.test:5000/library/" + name + ":1", Manifest: "sha256:" + digest64, Config: "sha256:" + digest64},
+		Rootfs:    Rootfs{Type: "composefs", Verity: digest64, Enforced: true},
+		Signature: Signature{Verdict: "unsigned"},
+		Config:    digest64,
+		Unit:      []File{{Path: "/etc/systemd/system.attached/" + name + ".service", SHA256: digest64}},
+		Values:    digest64,
+		Agent:     Agent{Version: "1", SHA256: digest64},
+	}
+}
 
 func readExample(t *testing.T) []byte {
 	t.Helper()
@@ -24,11 +39,11 @@ func readExample(t *testing.T) []byte {
 // shows it.
 func TestStatementExample(t *testing.T) {
 	body := readExample(t)
-	s, err := ParseStatement(body)
+	s, err := Parse(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, digest, err := NewStatement(*s)
+	again, digest, err := New(*s)
 	if err != nil || !bytes.Equal(again, body) {
 		t.Errorf("made again: %s, %v", again, err)
 	}
@@ -36,7 +51,7 @@ func TestStatementExample(t *testing.T) {
 	if err != nil || digest != strings.TrimSpace(string(want)) {
 		t.Errorf("digest %s, want %s, %v", digest, want, err)
 	}
-	doc, err := os.ReadFile("../docs/formats/statement.md")
+	doc, err := os.ReadFile("../../docs/formats/statement.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +84,7 @@ func TestParseStatementErrors(t *testing.T) {
 			if !strings.Contains(good, tt.old) {
 				t.Fatalf("%q is not in the example", tt.old)
 			}
-			_, err := ParseStatement([]byte(strings.Replace(good, tt.old, tt.new, 1)))
+			_, err := Parse([]byte(strings.Replace(good, tt.old, tt.new, 1)))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -79,7 +94,7 @@ func TestParseStatementErrors(t *testing.T) {
 
 // What is equal must be equal in bytes, what differs must not.
 func TestStatementDigests(t *testing.T) {
-	base, digest, err := NewStatement(example("a"))
+	base, digest, err := New(example("a"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,16 +112,16 @@ func TestStatementDigests(t *testing.T) {
 	} {
 		s := example("a")
 		change(&s)
-		body, other, err := NewStatement(s)
+		body, other, err := New(s)
 		if err != nil || other == digest {
 			t.Errorf("%s: digest does not change (%v)", name, err)
 		}
-		if _, err := ParseStatement(body); err != nil {
+		if _, err := Parse(body); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	s := example("a")
-	again, _, _ := NewStatement(s)
+	again, _, _ := New(s)
 	if !bytes.Equal(base, again) {
 		t.Error("equal starts have different statements")
 	}

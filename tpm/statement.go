@@ -4,9 +4,11 @@ package tpm
 
 import "github.com/atomic-agent/atomic/tpm/statement"
 
-// What a start is, is defined by package statement.
+// Start is what one start is.
+type Start = statement.Start
+
+// The parts of a Start.
 type (
-	Start          = statement.Start
 	StartImage     = statement.Image
 	StartRootfs    = statement.Rootfs
 	StartSignature = statement.Signature

@@ -42,6 +42,8 @@ var rules = []rule{
 	{"tpm/...", module + "/install/...", "dependencies point from install to tpm"},
 	{"tpm/eventlog", "github.com/google/go-tpm/...", "the event log is read where there is no TPM"},
 	{"tpm/verify", "github.com/google/go-tpm/tpm2/transport/linuxtpm", "evidence is verified where there is no TPM"},
+	{"tpm/verify", module + "/tpm", "evidence is verified where there is no TPM"},
+	{"tpm/statement", "github.com/google/go-tpm/...", "statements are read where there is no TPM"},
 	{"internal/...", module + "/install/...", "internal packages are leaves"},
 	{"internal/...", module + "/agent/...", "internal packages are leaves"},
 }

@@ -25,35 +25,58 @@ var tcgAlgorithms = map[uint16]string{4: "sha1", 11: "sha256", 12: "sha384", 13:
 // boot loader were done, according to their log: the crypto-agile format that
 // the kernel shows as binary_bios_measurements.
 func ReplayFirmware(data []byte, pcr int, banks []string) (Register, error) {
-	c := cursor{data: data}
-	sizes, err := c.header()
-	if err != nil {
-		return nil, fmt.Errorf("firmware log: %w", err)
-	}
 	value := Zero(banks)
-	for n := 1; len(c.data) > 0; n++ {
-		index, kind, digests := c.u32(), c.u32(), c.digests(sizes)
-		c.skip(int(c.u32()))
-		if c.err != nil {
-			return nil, fmt.Errorf("firmware log: event %d: %w", n, c.err)
-		}
-		if index >= tcgPCRs && kind != evNoAction {
-			return nil, fmt.Errorf("firmware log: event %d: PCR %d does not exist", n, index)
-		}
-		if kind == evNoAction || int(index) != pcr {
-			continue
-		}
+	err := firmwareEvents(data, pcr, func(n int, digests map[string]Hex) error {
 		extend := make(Register, 0, len(banks))
 		for _, b := range banks {
 			d, ok := digests[b]
 			if !ok {
-				return nil, fmt.Errorf("firmware log: event %d has no %s digest", n, b)
+				return fmt.Errorf("event %d has no %s digest", n, b)
 			}
 			extend = append(extend, Digest{b, d})
 		}
 		value = value.Extend(extend)
+		return nil
+	})
+	return value, err
+}
+
+// FirmwareDigests returns what the firmware's log says a PCR was extended with.
+func FirmwareDigests(data []byte, pcr int, bank string) ([]Hex, error) {
+	var all []Hex
+	err := firmwareEvents(data, pcr, func(_ int, digests map[string]Hex) error {
+		all = append(all, digests[bank])
+		return nil
+	})
+	return all, err
+}
+
+// firmwareEvents calls each for every event that extended the PCR.
+func firmwareEvents(data []byte, pcr int, each func(n int, digests map[string]Hex) error) error {
+	c := cursor{data: data}
+	sizes, err := c.header()
+	if err != nil {
+		return fmt.Errorf("firmware log: %w", err)
 	}
-	return value, nil
+	for n := 1; len(c.data) > 0; n++ {
+		index, kind, digests := c.u32(), c.u32(), c.digests(sizes)
+		c.skip(int(c.u32()))
+		if c.err != nil {
+			return fmt.Errorf("firmware log: event %d: %w", n, c.err)
+		}
+		if kind == evNoAction {
+			continue
+		}
+		if index >= tcgPCRs {
+			return fmt.Errorf("firmware log: event %d: PCR %d does not exist", n, index)
+		}
+		if int(index) == pcr {
+			if err := each(n, digests); err != nil {
+				return fmt.Errorf("firmware log: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // cursor reads little-endian fields; after the first error all reads are zero.

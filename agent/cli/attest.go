@@ -26,12 +26,16 @@ import (
 func newAttestCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "attest",
-		Short: "Show what was measured into the TPM",
-		Long:  "Show which starts of containers were measured into the host's TPM, and whether\nthe log of them is true.",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Show, prove and verify what was measured into the TPM",
+		Long: "Show which starts of containers were measured into the host's TPM, whether the log\n" +
+			"of them is true, and prove it to others.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newAttestStatusCommand(g), newAttestLogCommand(g), newAttestStatementCommand(g), newAttestAckCommand(g))
+	cmd.AddCommand(
+		newAttestStatusCommand(g), newAttestLogCommand(g), newAttestStatementCommand(g), newAttestAckCommand(g),
+		newAttestKeyCommand(g), newAttestEvidenceCommand(g), newAttestVerifyCommand(g),
+	)
 	return cmd
 }
 

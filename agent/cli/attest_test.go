@@ -154,3 +154,57 @@ func TestAttestStatement(t *testing.T) {
 		}
 	}
 }
+
+func TestAttestEvidence(t *testing.T) {
+	emulator := tpmtest.Start(t)
+	host := attestHost(t, emulator)
+	attestStart(t, host, "etcd")
+	run := func(in string, list ...string) (string, string, int) {
+		var out, errs strings.Builder
+		code := Run(t.Context(), append([]string{"--root", host.Root, "attest"}, list...), IO{strings.NewReader(in), &out, &errs})
+		return out.String(), errs.String(), code
+	}
+	key, errs, code := run("", "key")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	key = strings.TrimSpace(key)
+	evidence, errs, code := run("", "evidence", "--nonce", "a1b2")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"version":1,"containers":{"flanneld":{}}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string // in the output or the error
+	}{
+		{"good", []string{"--nonce", "a1b2", "--key", key}, 0, "Accepted: 1 starts since boot, PCR 8 is "},
+		{"json", []string{"--nonce", "a1b2", "--key", key, "--json"}, 0, `"name": "etcd"`},
+		{"other nonce", []string{"--nonce", "a1b3", "--key", key}, 4, "hint: ask the host for new evidence"},
+		{"other key", []string{"--nonce", "a1b2", "--key", "000b" + digest64}, 4, "hint: compare with `atomic attest key`"},
+		{"policy", []string{"--nonce", "a1b2", "--key", key, "--policy", policy}, 4, "rejected (policy): etcd: not in the policy"},
+		{"no nonce", []string{"--key", key}, 2, "--nonce is missing"},
+		{"bad key", []string{"--nonce", "a1b2", "--key", "xyz"}, 2, `key "xyz" is not hex`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			out, errs, code := run(evidence, append([]string{"verify", "-"}, tt.args...)...)
+			if code != tt.code || !strings.Contains(out+errs, tt.want) {
+				t.Errorf("exit code %d, want %d with %q\n%s%s", code, tt.code, tt.want, out, errs)
+			}
+		})
+	}
+	if _, errs, code := run("{}", "verify", "-", "--nonce", "a1b2", "--key", key); code != 1 {
+		t.Errorf("garbage: exit code %d, %s", code, errs)
+	}
+	if _, _, code := run("", "evidence"); code != 2 {
+		t.Errorf("evidence without a nonce: exit code %d", code)
+	}
+}
+
+var digest64 = strings.Repeat("5a", 32)

@@ -13,6 +13,7 @@ import (
 	"github.com/atomic-agent/atomic/install/trust"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/tpm"
+	"github.com/atomic-agent/atomic/tpm/verify"
 )
 
 // The exit codes; every man page lists those that its verb has.
@@ -38,6 +39,7 @@ var (
 // exitCode maps an error to the program's exit code.
 func exitCode(err error) int {
 	var grant *install.GrantError
+	var rejection *verify.Rejection
 	switch {
 	case err == nil:
 		return exitOK
@@ -45,7 +47,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, install.ErrNotInstalled):
 		return exitNotInstalled
-	case errors.As(err, &grant), errors.Is(err, trust.ErrRejected):
+	case errors.As(err, &grant), errors.As(err, &rejection), errors.Is(err, trust.ErrRejected):
 		return exitPolicy
 	case errors.Is(err, install.ErrBusy), errors.Is(err, store.ErrBusy), errors.Is(err, tpm.ErrBusy):
 		return exitBusy

@@ -64,5 +64,8 @@ pivot_root . run/bed/old
 exec <>dev/console >&0 2>&1
 umount -l run/bed/old
 rmdir run/bed/old
+# As on a machine, where systemd does it itself: what a service's credentials
+# are mounted on must appear everywhere.
+mount --make-rshared /
 exec env -i container=bed NOTIFY_SOCKET=/run/bed/notify TERM=dumb \
 	PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin /usr/lib/systemd/systemd

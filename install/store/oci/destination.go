@@ -150,8 +150,14 @@ func (d *destination) HasThreadSafePutBlob() bool           { return true }
 // PutBlob stores a config or takes a layer apart. The caller's reader checks
 // the digest when it is read to the end.
 func (d *destination) PutBlob(ctx context.Context, r io.Reader, info types.BlobInfo, _ types.BlobInfoCache, isConfig bool) (types.BlobInfo, error) {
-	digester := digest.Canonical.Digester()
-	counter := &countingReader{r: io.TeeReader(r, digester.Hash())}
+	counter := &countingReader{r: r}
+	// The caller checks the digest it knows; another is needed only if it
+	// knows none.
+	var digester digest.Digester
+	if !isSHA256(info.Digest) {
+		digester = digest.SHA256.Digester()
+		counter.r = io.TeeReader(r, digester.Hash())
+	}
 	var finish func(dgst string) error
 	if isConfig {
 		b, err := io.ReadAll(io.LimitReader(counter, configMax+1))
@@ -172,14 +178,20 @@ func (d *destination) PutBlob(ctx context.Context, r io.Reader, info types.BlobI
 		}
 		finish = func(dgst string) error { return d.ref.txn.PutLayer(dgst, items) }
 	}
-	got := digester.Digest()
-	if info.Digest != "" && got != info.Digest {
-		return types.BlobInfo{}, fmt.Errorf("blob %s has the digest %s", info.Digest, got)
+	got := info.Digest
+	if digester != nil {
+		got = digester.Digest()
 	}
 	if err := finish(got.String()); err != nil {
 		return types.BlobInfo{}, err
 	}
 	return types.BlobInfo{Digest: got, Size: counter.n, MediaType: info.MediaType}, nil
+}
+
+// isSHA256 reports whether d is a proper digest of the only kind that the store
+// knows. A Digest from a manifest can be any string.
+func isSHA256(d digest.Digest) bool {
+	return d.Validate() == nil && d.Algorithm() == digest.SHA256
 }
 
 type countingReader struct {
@@ -195,7 +207,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 
 // TryReusingBlob finds layers and configs that are in the store completely.
 func (d *destination) TryReusingBlob(_ context.Context, info types.BlobInfo, _ types.BlobInfoCache, _ bool) (bool, types.BlobInfo, error) {
-	if info.Digest.Algorithm() != digest.SHA256 {
+	if !isSHA256(info.Digest) {
 		return false, types.BlobInfo{}, nil
 	}
 	if !d.ref.txn.HasConfig(info.Digest.String()) {

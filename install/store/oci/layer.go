@@ -53,7 +53,9 @@ func (e *EntryError) Unwrap() error { return e.Err }
 // to sink, and returns the entries. It reads r to its end, so that whoever
 // checks its digest can.
 func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits) ([]tree.Item, error) {
-	br := bufio.NewReaderSize(r, 256<<10)
+	ahead := readAhead(r)
+	defer ahead.stop()
+	br := bufio.NewReaderSize(ahead, chunk)
 	stream, closeStream, err := decompress(br)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"runtime"
 	"sync"
 
@@ -25,8 +26,9 @@ var errSink = errors.New("store layer")
 
 const (
 	// smallFile is the size up to which a file is handed over in one piece,
-	// so that it is hashed before it is written, and not written twice.
-	smallFile = 1 << 20
+	// so that it is hashed before it is written, and not written at all if it
+	// is in the store.
+	smallFile = 4 << 20
 	// inFlight bounds the bytes read and not yet stored, of all layers.
 	inFlight = 8 << 20
 	chunk    = 256 << 10
@@ -37,7 +39,7 @@ type writers struct {
 	txn  *store.Txn
 	jobs chan job
 	done sync.WaitGroup
-	pool sync.Pool
+	pool [poolClasses]sync.Pool
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -74,7 +76,9 @@ func (w *writers) work() {
 		d, err := w.txn.PutObject(b)
 		j.n.Digest = d
 		w.release(int64(cap(b)))
-		w.pool.Put(j.buf)
+		if class := sizeClass(cap(b)); class < poolClasses {
+			w.pool[class].Put(j.buf)
+		}
 		j.layer.finish(err)
 	}
 }
@@ -95,17 +99,25 @@ func (w *writers) release(n int64) {
 	w.cond.Broadcast()
 }
 
+// Buffers of 4 KiB to 256 KiB are used again; larger ones are rare, and keeping
+// them would be keeping the memory.
+const poolClasses = 7
+
+// sizeClass returns the smallest class whose buffers have n bytes.
+func sizeClass(n int) int { return max(0, bits.Len(uint(n-1))-12) }
+
 // buffer returns memory for n bytes.
 func (w *writers) buffer(n int) *[]byte {
-	if b, ok := w.pool.Get().(*[]byte); ok && cap(*b) >= n {
+	class := sizeClass(n)
+	if class >= poolClasses {
+		b := make([]byte, n)
+		return &b
+	}
+	if b, ok := w.pool[class].Get().(*[]byte); ok {
 		*b = (*b)[:n]
 		return b
 	}
-	size := 4 << 10
-	for size < n {
-		size *= 2
-	}
-	b := make([]byte, n, size)
+	b := make([]byte, n, 1<<(class+12))
 	return &b
 }
 

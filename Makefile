@@ -71,7 +71,7 @@ system: build
 
 vm: build
 	test/prepare.sh --vm
-	$(GO) test -count=1 -timeout 30m -v ./test/vm
+	$(GO) test -count=1 -timeout 30m -v ./test/vm/...
 
 test: prepare build check repro unit system vm
 

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/tpm/eventlog"
 )
 
@@ -89,11 +90,12 @@ func (l *logFile) last() (*eventlog.Record, error) {
 		return nil, fmt.Errorf("read event log: %w", err)
 	}
 	r, torn, err := eventlog.Last(buf)
-	if err != nil {
-		return nil, fmt.Errorf("read event log %s: %w", l.Name(), err)
+	if err == nil && r == nil && from > 0 {
+		err = fmt.Errorf("no record in its last %d bytes", window)
 	}
-	if r == nil && from > 0 {
-		return nil, fmt.Errorf("read event log %s: no record in its last %d bytes", l.Name(), window)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("read event log %s: %w", l.Name(), err),
+			"the log is damaged; move it away, then reboot or run `atomic attest ack`")
 	}
 	if torn > 0 {
 		return r, l.cut(l.end - int64(torn))

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atomic-agent/atomic/install/store/erofs"
 	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/install/store/verity"
 )
@@ -102,19 +101,7 @@ func (s *Store) Export(ctx context.Context, image string, w io.Writer) error {
 		return err
 	}
 	defer lock.Close()
-	d, err := s.readLink("images", image)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	f, err := s.openObject(d)
-	if err != nil {
-		return fmt.Errorf("export: %w", s.explain(err))
-	}
-	b, err := readAll(f, d, layerListMax)
-	if err != nil {
-		return fmt.Errorf("export: %w", s.explain(err))
-	}
-	t, err := erofs.Read(b)
+	t, err := s.readTree(image)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
@@ -208,23 +195,4 @@ func (e *exporter) content(path string, n *tree.Node) error {
 		return fmt.Errorf("%s: object %s: %w", path, n.Digest, err)
 	}
 	return nil
-}
-
-// FindImage returns the file system image of a ref, written NAME (its newest
-// generation) or NAME.N.
-func (s *Store) FindImage(name string) (string, error) {
-	refs, err := s.Refs()
-	if err != nil {
-		return "", err
-	}
-	image := ""
-	for _, r := range refs {
-		if r.Name == name || fmt.Sprintf("%s.%d", r.Name, r.Generation) == name {
-			image = r.Image
-		}
-	}
-	if image == "" {
-		return "", fmt.Errorf("container %s: %w", name, ErrNotFound)
-	}
-	return image, nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
@@ -74,6 +76,11 @@ func (b *Bed) claim(ctx context.Context) error {
 	}
 	if err := os.MkdirAll(beds, 0o755); err != nil {
 		return err
+	}
+	var fsys syscall.Statfs_t
+	if err := syscall.Statfs(beds, &fsys); err == nil && fsys.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return hint.New(fmt.Errorf("claim bed: %s is on overlayfs, which cannot be the upper layer of another", beds),
+			"set ATOMIC_TEST_CACHE to a directory on ext4, xfs or btrfs, in a container that of a volume")
 	}
 	unlock, err := lockFile(ctx, beds+".lock")
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // Suites are the Debian releases that tests run on, oldest systemd first.
@@ -143,7 +145,7 @@ func (r Recipe) build(ctx context.Context, dir string, log io.Writer) error {
 	}
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
-			return fmt.Errorf("%w (test/prepare.sh installs it)", err)
+			return hint.New(err, "test/prepare.sh installs mmdebstrap")
 		}
 		return fmt.Errorf("mmdebstrap: %w\n%s", err, tail.String())
 	}

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // TPMSocket is the data socket of the software TPM in a bed that has one.
@@ -55,7 +57,7 @@ func (b *Bed) startTPM(ctx context.Context) error {
 	t := &tpm{stop: stop, done: make(chan struct{})}
 	if err := startTied(cmd, func() { close(t.done) }); err != nil {
 		stop()
-		return fmt.Errorf("start software TPM: %w", err)
+		return hint.New(fmt.Errorf("start software TPM: %w", err), "test/prepare.sh installs swtpm")
 	}
 	b.tpm = t
 	return waitSocket(ctx, socket, t.done)

@@ -5,6 +5,7 @@ package system
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +24,13 @@ import (
 // bed of that name and waits for its end.
 const doomedBed = "ATOMIC_TEST_DOOMED_BED"
 
+// unifiedBed makes the copy boot a bed, print its state and close it.
+const unifiedBed = "ATOMIC_TEST_UNIFIED_BED"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(unifiedBed) != "" {
+		os.Exit(bootAndClose())
+	}
 	if name := os.Getenv(doomedBed); name != "" {
 		os.Exit(boundToDie(name))
 	}
@@ -40,6 +47,41 @@ func boundToDie(name string) int {
 	fmt.Println(b.PID())
 	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // waits
 	return 0
+}
+
+func bootAndClose() int {
+	ctx := context.Background()
+	b, err := bed.Boot(ctx, bed.Options{})
+	if err == nil {
+		var res bed.Result
+		res, err = b.Run(ctx, "systemctl", "is-system-running")
+		fmt.Print(res.Stdout)
+		err = errors.Join(err, b.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// TestUnified boots a bed as on a machine without cgroup v1: in a mount
+// namespace in which /sys/fs/cgroup is the unified hierarchy.
+func TestUnified(t *testing.T) {
+	if os.Geteuid() != 0 {
+		skipGroup(t, "system tests boot beds, which needs root")
+	}
+	if testing.Short() {
+		t.Skip("system tests are not short")
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", "sh", "-ec",
+		`umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$0"`, os.Args[0])
+	cmd.Env = append(os.Environ(), unifiedBed+"=yes")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil || string(out) != "running\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
 }
 
 // TestKilled kills a process that has a bed: the bed's processes die with it,

@@ -3,6 +3,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		headers[strings.TrimSuffix(name, ".txtar")] = h
+		headers[stem(name)] = h
 		for _, suite := range h.suites {
 			bySuite[suite] = append(bySuite[suite], name)
 		}
@@ -66,7 +67,12 @@ func TestScripts(t *testing.T) {
 	}
 	t.Run("on", func(t *testing.T) { // ends when the parallel scripts have
 		for _, suite := range slices.Sorted(maps.Keys(bySuite)) {
+			// The longest first, so that the last does not run alone.
+			slices.SortStableFunc(bySuite[suite], func(a, b string) int {
+				return cmp.Compare(headers[stem(b)].timeout, headers[stem(a)].timeout)
+			})
 			t.Run(suite, func(t *testing.T) {
+				t.Parallel()
 				h := harness{ctx: ctx, suite: suite, storage: storage, headers: headers}
 				testscript.Run(t, testscript.Params{
 					Files:              bySuite[suite],
@@ -78,6 +84,9 @@ func TestScripts(t *testing.T) {
 		}
 	})
 }
+
+// stem is a script's name without its extension.
+func stem(file string) string { return strings.TrimSuffix(file, ".txtar") }
 
 // skipGroup skips a whole group of tests, which is a failure in CI.
 func skipGroup(t *testing.T, reason string) {

@@ -72,7 +72,9 @@ func (a *Agent) begin(ctx context.Context, name string) (*flock.Lock, error) {
 		lock.Unlock()
 		return nil, err
 	}
-	a.settleOthers(ctx, name)
+	if err := a.settleOthers(ctx, name); err != nil {
+		a.say("Warning: %v", err)
+	}
 	return lock, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/internal/atomicfile"
@@ -33,6 +34,10 @@ func (a *Agent) settle(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if in.Boot != bootID() {
+		// Nothing runs any more that ran then; what is enabled is to run.
+		in.Active = in.Active && in.Enabled
+	}
 	a.log.Debug("settle", "container", name, "verb", in.Verb, "from", in.From, "to", in.To, "now", now)
 	switch {
 	case in.Verb == intent.Uninstall:
@@ -48,13 +53,15 @@ func (a *Agent) settle(ctx context.Context, name string) error {
 	return nil
 }
 
-// settleOthers settles the containers that nobody works on. What fails there
-// does not keep this command from its own work.
-func (a *Agent) settleOthers(ctx context.Context, mine string) {
+// settleOthers settles the containers that nobody works on and says which
+// could not be settled. That is no reason for a command to fail that is about
+// another container.
+func (a *Agent) settleOthers(ctx context.Context, mine string) error {
 	names, err := intent.List(a.host.Intents())
 	if err != nil {
-		a.log.Warn("list intents, ignoring", "err", err)
+		return err
 	}
+	var failed []error
 	for _, name := range names {
 		if name == mine {
 			continue
@@ -63,15 +70,14 @@ func (a *Agent) settleOthers(ctx context.Context, mine string) {
 		if err != nil {
 			continue // its owner is at work
 		}
-		if err := a.settle(ctx, name); err != nil {
-			a.say("Warning: %v", err)
-		}
+		failed = append(failed, a.settle(ctx, name))
 		lock.Unlock()
 	}
+	return errors.Join(failed...)
 }
 
 // Settle settles every container that nobody works on.
-func (a *Agent) Settle(ctx context.Context) { a.settleOthers(ctx, "") }
+func (a *Agent) Settle(ctx context.Context) error { return a.settleOthers(ctx, "") }
 
 // decide completes a change whose files are in place, or else undoes all of it.
 func (a *Agent) decide(ctx context.Context, in *intent.Intent) error {
@@ -265,3 +271,6 @@ func (a *Agent) spaceHint(err error) error {
 	}
 	return hint.New(err, "nothing was installed; the host is as it was")
 }
+
+// bootID identifies this boot of the host, "" if the kernel does not say.
+func bootID() string { return strings.TrimSpace(content("/proc/sys/kernel/random/boot_id")) }

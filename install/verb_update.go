@@ -165,7 +165,7 @@ func (a *Agent) serviceState(ctx context.Context, in *intent.Intent, unit string
 	if err != nil {
 		return err
 	}
-	in.Active = states[unit].Running()
+	in.Boot, in.Active = bootID(), states[unit].Running()
 	if in.Active {
 		if in.Dependents, err = a.sd.Dependents(ctx, unit); err != nil {
 			return err

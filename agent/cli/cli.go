@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -83,7 +84,8 @@ func newRootCommand(g *globals) *cobra.Command {
 	f.BoolVar(&g.debug, "debug", false, "say more about what is done, on standard error")
 	cmd.AddCommand(
 		newInstallCommand(g), newUninstallCommand(g), newContainersCommand(g), newImagesCommand(g),
-		newInfoCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g), newAttestCommand(g), newVersionCommand(g),
+		newInfoCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
+		newAttestCommand(g), newSettleCommand(g), newVersionCommand(g),
 	)
 	return cmd
 }
@@ -92,6 +94,10 @@ func newRootCommand(g *globals) *cobra.Command {
 func (g *globals) host() paths.Host {
 	if g.root == "/" {
 		return paths.Host{}
+	}
+	// The working directory is not the root that paths join.
+	if abs, err := filepath.Abs(g.root); err == nil && g.root != "" {
+		return paths.Host{Root: abs}
 	}
 	return paths.Host{Root: g.root}
 }

@@ -55,9 +55,11 @@ type Intent struct {
 	// Fresh says that generation To is made by this change and is removed if
 	// the change is undone.
 	Fresh bool `json:"fresh"`
-	// Active and Enabled are the service's state before.
-	Active  bool `json:"active"`
-	Enabled bool `json:"enabled"`
+	// Boot is the kernel's boot ID; Active and Enabled are the service's state
+	// before.
+	Boot    string `json:"boot,omitempty"`
+	Active  bool   `json:"active"`
+	Enabled bool   `json:"enabled"`
 	// Dependents are the units that ran before and stop with the service;
 	// they are started with it again.
 	Dependents []string `json:"dependents,omitempty"`

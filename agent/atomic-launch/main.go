@@ -19,6 +19,7 @@ import (
 )
 
 const usage = `usage: atomic-launch start NAME
+       atomic-launch exec [-t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
        atomic-launch cleanup NAME
        atomic-launch register --pending
        atomic-launch mount WHAT WHERE [-o OPTIONS]
@@ -47,6 +48,8 @@ func run(ctx context.Context, args []string) error {
 	switch verb, rest := args[0], args[1:]; {
 	case verb == "start" && len(rest) == 1:
 		return start(ctx, rest[0])
+	case verb == "exec":
+		return execute(rest)
 	case verb == "cleanup" && len(rest) == 1:
 		return cleanup(ctx, rest[0])
 	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":
@@ -60,6 +63,7 @@ func run(ctx context.Context, args []string) error {
 // exit reports an error and returns the exit code that means it.
 func exit(err error) int {
 	var created *launch.ExitError
+	var ended exitCode
 	switch {
 	case err == nil:
 		return 0
@@ -68,6 +72,8 @@ func exit(err error) int {
 		return 2
 	case errors.As(err, &created):
 		return created.Code // the creator has said why
+	case errors.As(err, &ended):
+		return int(ended)
 	}
 	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
 	if h := hint.Of(err); h != "" {

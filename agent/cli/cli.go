@@ -84,7 +84,7 @@ func newRootCommand(g *globals) *cobra.Command {
 	f.BoolVar(&g.debug, "debug", false, "say more about what is done, on standard error")
 	cmd.AddCommand(
 		newInstallCommand(g), newUninstallCommand(g), newContainersCommand(g), newImagesCommand(g),
-		newInfoCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
+		newInfoCommand(g), newExecCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
 		newAttestCommand(g), newSettleCommand(g), newVersionCommand(g),
 	)
 	return cmd

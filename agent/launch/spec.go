@@ -68,18 +68,25 @@ func (d *deployment) convert(spec *specs.Spec, log *slog.Logger) (*configs.Confi
 }
 
 // dropLabels takes out what a kernel without the module would refuse. The
-// container then has the confinement such a kernel can give.
+// container then has the confinement such a kernel can give. log may be nil
+// where that has been said before.
 func dropLabels(spec *specs.Spec, log *slog.Logger) {
 	if !selinux.GetEnabled() && (spec.Process.SelinuxLabel != "" || spec.Linux.MountLabel != "") {
-		log.Warn("SELinux is not enabled on this host, ignoring the labels in config.json")
+		warn(log, "SELinux is not enabled on this host, ignoring the labels in config.json")
 		spec.Process.SelinuxLabel, spec.Linux.MountLabel = "", ""
 	}
 	if spec.Process.ApparmorProfile == "" {
 		return
 	}
 	if on, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err != nil || !strings.HasPrefix(string(on), "Y") {
-		log.Warn("AppArmor is not enabled on this host, ignoring the profile in config.json", "profile", spec.Process.ApparmorProfile)
+		warn(log, "AppArmor is not enabled on this host, ignoring the profile in config.json", "profile", spec.Process.ApparmorProfile)
 		spec.Process.ApparmorProfile = ""
+	}
+}
+
+func warn(log *slog.Logger, msg string, args ...any) {
+	if log != nil {
+		log.Warn(msg, args...)
 	}
 }
 

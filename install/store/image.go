@@ -186,12 +186,12 @@ func (t *Txn) Layer(digest string) ([]tree.Item, error) {
 	if ok {
 		return items, nil
 	}
-	items, err := t.s.layer(digest)
+	items, err := t.readLayer(digest)
 	if err != nil {
 		return nil, err
 	}
 	for i := range items {
-		if n := items[i].Node; n != nil && n.Source == tree.SourceObject && !t.s.has(n.Digest, int64(n.Size)) {
+		if n := items[i].Node; n != nil && n.Source == tree.SourceObject && !t.has(n.Digest, int64(n.Size)) {
 			return nil, fmt.Errorf("object %s of layer %s: %w", n.Digest, digest, ErrNotFound)
 		}
 	}
@@ -201,13 +201,18 @@ func (t *Txn) Layer(digest string) ([]tree.Item, error) {
 	return items, nil
 }
 
-// layer reads a layer list.
+// layer reads the list of a layer that is in the store.
 func (s *Store) layer(digest string) ([]tree.Item, error) {
-	d, err := s.readLink("layers", digest)
+	return (&Txn{s: s}).readLayer(digest)
+}
+
+// readLayer reads a layer list.
+func (t *Txn) readLayer(digest string) ([]tree.Item, error) {
+	d, err := t.lookup("layers", digest)
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.openObject(d)
+	f, err := t.OpenObject(d)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +270,10 @@ func (t *Txn) Load(manifestDigest string) (*Image, error) {
 		if err := img.Tree.Apply(items); err != nil {
 			return nil, fmt.Errorf("load image %s: layer %s: %w", manifestDigest, l.Digest, err)
 		}
+		// The tree has what it needs of the list; the rest is only memory.
+		t.mu.Lock()
+		delete(t.layers, l.Digest)
+		t.mu.Unlock()
 		img.Layers = append(img.Layers, l.Digest)
 		img.Size += l.Size
 	}

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,6 +182,14 @@ func (t *Txn) claim(d verity.Digest, size int64) (bool, error) {
 	return true, t.s.explain(t.space.take(t.s.dir, size))
 }
 
+// has reports whether the object is staged or in the store.
+func (t *Txn) has(d verity.Digest, size int64) bool {
+	t.mu.Lock()
+	staged := t.staged[d]
+	t.mu.Unlock()
+	return staged || t.s.has(d, size)
+}
+
 // has reports whether the object is in the store with the right size and, if
 // this store has it, with fs-verity.
 func (s *Store) has(d verity.Digest, size int64) bool {
@@ -259,7 +268,13 @@ func (w *ObjectWriter) Write(p []byte) (int, error) {
 	if w.t.ctx.Err() != nil {
 		return 0, context.Cause(w.t.ctx)
 	}
-	n, err := w.f.Write(p)
+	n := len(p)
+	var err error
+	if len(p) >= verity.BlockSize && allZero(p) {
+		_, err = w.f.Seek(int64(len(p)), io.SeekCurrent) // a hole costs no space
+	} else {
+		n, err = w.f.Write(p)
+	}
 	_, _ = w.h.Write(p[:n]) // Write never fails
 	w.size += int64(n)
 	if err != nil {
@@ -268,10 +283,18 @@ func (w *ObjectWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+func allZero(p []byte) bool {
+	return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1])
+}
+
 // Finish stages the object and returns its name.
 func (w *ObjectWriter) Finish() (verity.Digest, error) {
 	d := w.h.Sum()
-	if err := w.f.Close(); err != nil {
+	err := w.f.Truncate(w.size) // it may end in a hole
+	if cerr := w.f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
 		return d, fmt.Errorf("write object: %w", w.t.s.explain(err))
 	}
 	fresh, err := w.t.claim(d, w.size)

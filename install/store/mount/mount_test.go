@@ -22,7 +22,7 @@ import (
 )
 
 // privateMounts gives the test a mount namespace of its own.
-func privateMounts(t *testing.T) {
+func privateMounts(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
@@ -38,7 +38,7 @@ func privateMounts(t *testing.T) {
 	}
 }
 
-func regular(t *testing.T, txn *store.Txn, content string) *tree.Node {
+func regular(t testing.TB, txn *store.Txn, content string) *tree.Node {
 	t.Helper()
 	d, err := txn.PutObject([]byte(content))
 	if err != nil {
@@ -48,7 +48,7 @@ func regular(t *testing.T, txn *store.Txn, content string) *tree.Node {
 }
 
 // newStore makes a store with one image of a few files.
-func newStore(t *testing.T) (dir, image string) {
+func newStore(t testing.TB) (dir, image string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "store")
 	s, err := store.Open(dir, store.Options{})
@@ -209,5 +209,21 @@ func TestVerifyContent(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func BenchmarkMount(b *testing.B) {
+	privateMounts(b)
+	dir, image := newStore(b)
+	target := b.TempDir()
+	for b.Loop() {
+		if _, err := mount.Mount(mount.Options{StoreDir: dir, Image: image, Target: target}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := mount.Unmount(target); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
 	}
 }

@@ -265,7 +265,7 @@ func (d *destination) Commit(ctx context.Context, top types.UnparsedImage) error
 // explain is what an image that cannot be stored is to blame for.
 func explain(err error) error {
 	var entry *EntryError
-	if errors.As(err, &entry) {
+	if errors.As(err, &entry) && hint.Of(err) == "" {
 		return hint.New(err, tree.BadLayerHint)
 	}
 	return err

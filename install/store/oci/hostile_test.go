@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -19,9 +20,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
 	"go.podman.io/image/v5/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/oci"
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 func newTxn(t testing.TB) *store.Txn {
@@ -267,7 +270,7 @@ func hugeTar(t testing.TB, size int64) io.Reader {
 	if err := w.WriteHeader(&tar.Header{Name: "huge", Typeflag: tar.TypeReg, Size: size, Format: tar.FormatGNU}); err != nil {
 		t.Fatal(err)
 	}
-	return io.MultiReader(&b, zeros(size), zeros(1024))
+	return io.MultiReader(&b, zeros(size), zeros(2048))
 }
 
 func TestTooBig(t *testing.T) {
@@ -275,6 +278,47 @@ func TestTooBig(t *testing.T) {
 	var entry *oci.EntryError
 	if !errors.As(err, &entry) || entry.Name != "huge" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestHole imports a large file of zeros, which must not take their space.
+func TestHole(t *testing.T) {
+	const size = 1<<30 + 5
+	txn := newTxn(t)
+	img, err := put(t, txn, hugeTar(t, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := img.Tree.Lookup("/huge")
+	f, err := txn.OpenObject(n.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	file, ok := f.(*os.File)
+	if !ok {
+		t.Fatalf("an object is a %T", f)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil || st.Size != size || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes take %d, %v", st.Size, st.Blocks*512, err)
+	}
+}
+
+// TestNoRoom imports a file that is larger than the file system has room for.
+func TestNoRoom(t *testing.T) {
+	lim := oci.DefaultLimits.FileSize
+	var st unix.Statfs_t
+	if err := unix.Statfs(t.TempDir(), &st); err != nil {
+		t.Fatal(err)
+	}
+	free := int64(st.Bavail) * st.Bsize
+	if free >= lim {
+		t.Skipf("%d GiB are free", free>>30)
+	}
+	_, err := put(t, newTxn(t), hugeTar(t, lim))
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), `"huge"`) || !strings.Contains(hint.Of(err), "free some space") {
+		t.Errorf("error %v (hint %q)", err, hint.Of(err))
 	}
 }
 

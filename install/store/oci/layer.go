@@ -63,7 +63,7 @@ func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits) (
 	defer closeStream()
 	p := &parser{tr: tar.NewReader(stream), sink: sink, lim: lim}
 	items, err := p.run(ctx)
-	if werr := sink.wait(); err == nil || errors.Is(err, errSink) {
+	if werr := sink.wait(); werr != nil && (err == nil || errors.Is(err, errSink)) {
 		err = werr
 	}
 	if err != nil {

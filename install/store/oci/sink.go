@@ -173,8 +173,7 @@ func (l *layerSink) put(n *tree.Node, r io.Reader) error {
 func (l *layerSink) putBig(n *tree.Node, r io.Reader) error {
 	ow, err := l.w.txn.NewObject(int64(n.Size))
 	if err != nil {
-		l.fail(err)
-		return errSink
+		return err
 	}
 	full, empty := make(chan []byte, 2), make(chan []byte, 3)
 	for range cap(empty) {
@@ -210,10 +209,8 @@ func (l *layerSink) putBig(n *tree.Node, r io.Reader) error {
 	}
 	if err != nil {
 		ow.Discard()
-		l.fail(err)
-		return errSink
 	}
-	return nil
+	return err
 }
 
 func (l *layerSink) wait() error {

@@ -32,12 +32,17 @@ func (r runDir) pid() string                  { return filepath.Join(string(r), 
 func (r runDir) pending() string              { return filepath.Join(string(r), "unregistered") }
 
 // prepare makes the directories that both halves of the launcher need. systemd
-// has made the outermost; outside a unit it is made here.
+// has made the outermost; outside a unit it is made here. Only root may enter
+// it: everyone in the container may write to the notification socket inside,
+// and nobody else.
 func (r runDir) prepare() error {
 	for dir, mode := range map[string]fs.FileMode{r.state(): 0o711, r.host(): 0o755} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("make run-time directory: %w", err)
 		}
+	}
+	if err := os.Chmod(string(r), 0o700); err != nil {
+		return fmt.Errorf("close run-time directory: %w", err)
 	}
 	return nil
 }

@@ -79,6 +79,8 @@ func TestScripts(t *testing.T) {
 					Setup:              h.setup,
 					Cmds:               commands,
 					RequireUniqueNames: true,
+					// testscript leaves its own directory behind if -run skips a script.
+					WorkdirRoot: t.TempDir(),
 				})
 			})
 		}

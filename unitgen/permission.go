@@ -16,8 +16,10 @@ import (
 )
 
 // defaultCapabilities need no grant; see capabilityByDefault for two more.
+// MKNOD is not among them: the unit's device policy allows the TPM to the
+// launcher, and with MKNOD the payload could reach it as well.
 var defaultCapabilities = strings.Fields(`CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
-	CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
+	CAP_FSETID CAP_KILL CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
 	CAP_SYS_CHROOT`)
 
 // ipcSysctls belong to the IPC namespace.

@@ -53,7 +53,10 @@ func (b *bars) Event(ev types.ProgressProperties) {
 	d := ev.Artifact.Digest
 	switch ev.Event {
 	case types.ProgressEventNewArtifact:
-		b.bar[d] = b.p.AddBar(ev.Artifact.Size,
+		if again := b.bar[d]; again != nil {
+			again.Abort(true)
+		}
+		b.bar[d] = b.p.AddBar(max(ev.Artifact.Size, 0),
 			mpb.PrependDecorators(decor.Name(short(d), decor.WCSyncSpaceR), decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace)),
 			mpb.AppendDecorators(decor.OnComplete(decor.AverageSpeed(decor.SizeB1024(0), "% .1f"), "done")))
 	case types.ProgressEventRead:
@@ -61,12 +64,14 @@ func (b *bars) Event(ev types.ProgressProperties) {
 			bar.SetCurrent(int64(ev.Offset)) //nolint:gosec // a blob is smaller than 8 EiB
 		}
 	case types.ProgressEventDone:
-		if bar := b.bar[d]; bar != nil {
+		if bar := b.bar[d]; bar != nil && ev.Artifact.Size > 0 {
+			bar.SetCurrent(ev.Artifact.Size) // completes a bar that has a total
+		} else if bar != nil {
 			bar.SetTotal(-1, true)
 		}
 	case types.ProgressEventSkipped:
 		bar := b.p.AddBar(1, mpb.PrependDecorators(decor.Name(short(d), decor.WCSyncSpaceR), decor.Name("present", decor.WCSyncSpace)))
-		bar.SetTotal(-1, true)
+		bar.SetCurrent(1)
 	}
 }
 

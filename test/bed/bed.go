@@ -23,6 +23,8 @@ import (
 // Bed is one booted system. Its methods may be called from several goroutines,
 // but only one may reboot or close it.
 type Bed struct {
+	Guest
+
 	opts   Options
 	dir    string // state directory
 	rootfs string
@@ -56,6 +58,7 @@ func Boot(ctx context.Context, opts Options) (*Bed, error) {
 		return nil, fmt.Errorf("sweep stale beds: %w", err)
 	}
 	b := &Bed{opts: opts, rootfs: rootfs}
+	b.Guest = NewGuest(b)
 	if err := b.claim(ctx); err != nil {
 		return nil, err
 	}

@@ -3,14 +3,12 @@
 package bed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,18 +48,6 @@ func (e *ExitError) Error() string {
 		msg += "\n" + strings.TrimRight(e.Stderr, "\n")
 	}
 	return msg
-}
-
-// Run runs a program in the bed and returns its output. A non-zero exit code
-// is an *ExitError, and the result is valid.
-func (b *Bed) Run(ctx context.Context, args ...string) (Result, error) {
-	var stdout, stderr bytes.Buffer
-	code, err := b.Exec(ctx, Command{Args: args, Stdout: &stdout, Stderr: &stderr})
-	res := Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: code}
-	if err == nil && code != 0 {
-		err = &ExitError{Args: args, Code: code, Stderr: res.Stderr}
-	}
-	return res, err
 }
 
 // Exec runs a program in the bed with the caller's streams and returns its
@@ -145,55 +131,4 @@ func (b *Bed) Shell(ctx context.Context) error {
 		TTY: true,
 	})
 	return err
-}
-
-// CopyIn copies a file of the machine into the bed, with its permissions, and
-// makes the directories it needs.
-func (b *Bed) CopyIn(ctx context.Context, source, target string) error {
-	f, err := os.Open(source)
-	if err != nil {
-		return fmt.Errorf("copy into bed: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("copy into bed: %w", err)
-	}
-	return b.Write(ctx, target, info.Mode().Perm(), f)
-}
-
-// Write writes a file in the bed.
-func (b *Bed) Write(ctx context.Context, target string, mode os.FileMode, content io.Reader) error {
-	var stderr bytes.Buffer
-	code, err := b.Exec(ctx, Command{
-		Args:   []string{"sh", "-c", `mkdir -p "$1" && cat >"$2" && chmod "$3" "$2"`, "sh", filepath.Dir(target), target, fmt.Sprintf("%o", mode)},
-		Stdin:  content,
-		Stderr: &stderr,
-	})
-	if err == nil && code != 0 {
-		err = errors.New(strings.TrimSpace(stderr.String()))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s in bed: %w", target, err)
-	}
-	return nil
-}
-
-// CopyOut returns the content of a file of the bed.
-func (b *Bed) CopyOut(ctx context.Context, source string) ([]byte, error) {
-	res, err := b.Run(ctx, "cat", "--", source)
-	if err != nil {
-		return nil, fmt.Errorf("copy out of bed: %w", err)
-	}
-	return []byte(res.Stdout), nil
-}
-
-// WaitRunning waits until systemd has no jobs left and returns the state of the
-// system: "running", or "degraded" if a unit failed.
-func (b *Bed) WaitRunning(ctx context.Context) (string, error) {
-	res, err := b.Run(ctx, "systemctl", "is-system-running", "--wait")
-	if exit := (*ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		return "", err
-	}
-	return strings.TrimSpace(res.Stdout), nil
 }

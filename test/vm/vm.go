@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/atomic-agent/atomic/test/bed"
 	"github.com/atomic-agent/atomic/test/vm/disk"
 )
 
@@ -63,6 +64,8 @@ func (o Options) withDefaults() Options {
 // VM is one virtual machine. Its methods may be called from several goroutines,
 // but only one may change its power.
 type VM struct {
+	bed.Guest
+
 	opts   Options
 	accel  string
 	img    *image
@@ -92,6 +95,7 @@ func Boot(ctx context.Context, opts Options) (*VM, error) {
 		return nil, err
 	}
 	v := &VM{opts: opts, dir: dir, free: free, random: rand.New(rand.NewPCG(opts.Seed, 0))}
+	v.Guest = bed.NewGuest(v)
 	if err := v.create(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("make virtual machine: %w", err), v.Close())
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/atomic-agent/atomic/install"
 )
@@ -20,13 +21,24 @@ func newContainersCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-type containersListOptions struct {
+// listOptions are the options of a listing.
+type listOptions struct {
 	all, quiet, noTrunc, noHeading, json bool
 	filters                              []string
 }
 
+// flags defines the options; what --all and --quiet mean depends on the list.
+func (o *listOptions) flags(f *pflag.FlagSet, all, quiet string) {
+	f.BoolVarP(&o.all, "all", "a", false, all)
+	f.BoolVarP(&o.quiet, "quiet", "q", false, quiet)
+	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten columns")
+	f.BoolVarP(&o.noHeading, "noheading", "n", false, "no heading")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `VARIABLE=VALUE`; can be repeated")
+}
+
 func newContainersListCommand(g *globals) *cobra.Command {
-	o := &containersListOptions{}
+	o := &listOptions{}
 	cmd := &cobra.Command{
 		Use:     "list [OPTIONS]",
 		Aliases: []string{"ls"},
@@ -34,13 +46,7 @@ func newContainersListCommand(g *globals) *cobra.Command {
 		Args:    args(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runContainersList(cmd.Context(), g, o) },
 	}
-	f := cmd.Flags()
-	f.BoolVarP(&o.all, "all", "a", false, "also those that do not run")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "names only")
-	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten columns")
-	f.BoolVarP(&o.noHeading, "noheading", "n", false, "no heading")
-	f.BoolVar(&o.json, "json", false, "print JSON")
-	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `VARIABLE=VALUE`; can be repeated")
+	o.flags(cmd.Flags(), "also those that do not run", "names only")
 	return cmd
 }
 
@@ -100,7 +106,7 @@ func created(c *install.Container) string {
 	return c.Created.UTC().Format("2006-01-02 15:04")
 }
 
-func runContainersList(ctx context.Context, g *globals, o *containersListOptions) error {
+func runContainersList(ctx context.Context, g *globals, o *listOptions) error {
 	match, err := containerFilter(o.filters)
 	if err != nil {
 		return err
@@ -149,7 +155,7 @@ func containersJSON(list []install.Container) []containerJSON {
 	return out
 }
 
-func containersTable(g *globals, o *containersListOptions, list []install.Container) {
+func containersTable(g *globals, o *listOptions, list []install.Container) {
 	rows := [][]string{}
 	if !o.noHeading {
 		row := []string{}

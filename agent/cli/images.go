@@ -20,13 +20,8 @@ func newImagesCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-type imagesListOptions struct {
-	all, quiet, noTrunc, noHeading, json bool
-	filters                              []string
-}
-
 func newImagesListCommand(g *globals) *cobra.Command {
-	o := &imagesListOptions{}
+	o := &listOptions{}
 	cmd := &cobra.Command{
 		Use:     "list [OPTIONS]",
 		Aliases: []string{"ls"},
@@ -34,13 +29,7 @@ func newImagesListCommand(g *globals) *cobra.Command {
 		Args:    args(cobra.NoArgs),
 		RunE:    func(*cobra.Command, []string) error { return runImagesList(g, o) },
 	}
-	f := cmd.Flags()
-	f.BoolVarP(&o.all, "all", "a", false, "accepted; there are no intermediate images")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "image IDs only")
-	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten columns")
-	f.BoolVarP(&o.noHeading, "noheading", "n", false, "no heading")
-	f.BoolVar(&o.json, "json", false, "print JSON")
-	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `VARIABLE=VALUE`; can be repeated")
+	o.flags(cmd.Flags(), "accepted; there are no intermediate images", "image IDs only")
 	return cmd
 }
 
@@ -59,7 +48,7 @@ type imageRow struct {
 	VulnInfo    struct{} `json:"vuln_info"`
 }
 
-func runImagesList(g *globals, o *imagesListOptions) error {
+func runImagesList(g *globals, o *listOptions) error {
 	match, err := imageFilter(o.filters)
 	if err != nil {
 		return err
@@ -104,7 +93,7 @@ func newImageRow(img *install.Image) imageRow {
 	}
 }
 
-func imagesTable(g *globals, o *imagesListOptions, rows []imageRow) {
+func imagesTable(g *globals, o *listOptions, rows []imageRow) {
 	cells := [][]string{}
 	if !o.noHeading {
 		cells = append(cells, []string{" ", "REPOSITORY", "TAG", "IMAGE ID", "CREATED", "VIRTUAL SIZE", "TYPE"})

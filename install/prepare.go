@@ -55,6 +55,7 @@ type request struct {
 	name   string
 	source Source
 	set    map[string]string // of this command and of earlier ones
+	add    unitgen.Options   // likewise
 	grants []string
 	from   *deployment // when updating
 }
@@ -193,7 +194,7 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 			Type: "composefs", Image: rootfs, Verity: string(a.conf.Store.Verity), Enforced: p.txn.Store().Verity(),
 		},
 		Signature:  p.pulled.Signature,
-		UserValues: maps.Clone(r.set), Grants: slices.Compact(grants),
+		UserValues: maps.Clone(r.set), Options: recordOptions(r.add), Grants: slices.Compact(grants),
 		ConfigSHA256: fileSum(out.Config),
 	}
 	if rec.HasContainerService {
@@ -241,7 +242,7 @@ func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
 	in := &unitgen.Input{
 		Name: r.name, Generation: p.d.gen, DestDir: paths.Host{}.Deployment(r.name, p.d.gen),
 		ImageName: p.pulled.Name, ImageID: strings.TrimPrefix(p.img.ManifestDigest, "sha256:"), ImageConfig: p.pulled.Config,
-		Exports: exports, Set: r.set, Grants: r.grants, Host: host,
+		Exports: exports, Set: r.set, Options: r.add, Grants: r.grants, Host: host,
 	}
 	if r.from != nil {
 		in.Previous = r.from.rec.Values

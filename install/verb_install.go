@@ -22,6 +22,8 @@ type Options struct {
 	// Set are values for the templates, Grants permissions on the host.
 	Set    map[string]string
 	Grants []string
+	// Add is what the administrator adds to what the image says.
+	Add unitgen.Options
 	// DryRun prepares everything and changes nothing.
 	DryRun bool
 }
@@ -63,7 +65,7 @@ func (a *Agent) Install(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer txn.Abort()
-	p, err := a.prepare(ctx, txn, request{name: name, source: o.Source, set: o.Set, grants: o.Grants})
+	p, err := a.prepare(ctx, txn, request{name: name, source: o.Source, set: o.Set, add: addOptions(unitgen.Options{}, o.Add), grants: o.Grants})
 	if err != nil {
 		return nil, err
 	}

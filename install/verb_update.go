@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/unitgen"
 )
 
 // UpdateOptions are the options of Update.
@@ -19,9 +21,12 @@ type UpdateOptions struct {
 	// Source names another image for the container (--rebase); an empty Image
 	// means the one it has.
 	Source
-	// Set and Grants are added to those of the container.
+	// Set, Grants and Add are added to those of the container.
 	Set    map[string]string
 	Grants []string
+	Add    unitgen.Options
+	// ForgetOptions drops what earlier commands have added (Add, not Set).
+	ForgetOptions bool
 }
 
 // Update replaces a container's deployment by a new one. All of it is prepared
@@ -39,6 +44,11 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 		r.source.Image = from.rec.Image
 	}
 	r.set = merge(from.rec.Atomic.UserValues, o.Set)
+	var before unitgen.Options
+	if !o.ForgetOptions {
+		before = optionsOf(from.rec)
+	}
+	r.add = addOptions(before, o.Add)
 	r.grants = slices.Compact(slices.Sorted(slices.Values(slices.Concat(from.rec.Atomic.Grants, o.Grants))))
 	st, err := a.openStore()
 	if err != nil {
@@ -210,7 +220,8 @@ func (a *Agent) unmountOld(ctx context.Context, in *intent.Intent) {
 // sameDeployment reports whether two records stand for the same thing.
 func sameDeployment(a, b *record.Record) bool {
 	return a.Atomic.ManifestDigest == b.Atomic.ManifestDigest && a.Image == b.Image &&
-		maps.Equal(a.Atomic.UserValues, b.Atomic.UserValues) && slices.Equal(a.Atomic.Grants, b.Atomic.Grants)
+		maps.Equal(a.Atomic.UserValues, b.Atomic.UserValues) && slices.Equal(a.Atomic.Grants, b.Atomic.Grants) &&
+		reflect.DeepEqual(a.Atomic.Options, b.Atomic.Options)
 }
 
 func merge(base, over map[string]string) map[string]string {

@@ -87,7 +87,7 @@ func (r *renderer) volumes(spec *rspec.Spec, c ispec.ImageConfig) {
 		}
 		v = path.Clean(v)
 		src := path.Join(state, unit.UnitNamePathEscape(v))
-		if slices.ContainsFunc(r.in.Options.Volumes, func(o string) bool { return volumeDestination(o) == v }) {
+		if slices.ContainsFunc(r.in.Options.Volumes, func(o string) bool { return VolumeDestination(o) == v }) {
 			continue // --volume takes its place
 		}
 		if b.Len() == 0 {

@@ -89,8 +89,8 @@ func (r *renderer) volumeOption(v string) (rspec.Mount, error) {
 	}, nil
 }
 
-// volumeDestination is where a --volume is mounted.
-func volumeDestination(v string) string {
+// VolumeDestination is where a --volume is mounted.
+func VolumeDestination(v string) string {
 	_, rest, _ := strings.Cut(v, ":")
 	dst, _, _ := strings.Cut(rest, ":")
 	return path.Clean(dst)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atomic-agent/atomic/install"
+	"github.com/atomic-agent/atomic/unitgen"
 )
 
 type containersUpdateOptions struct {
@@ -16,6 +17,8 @@ type containersUpdateOptions struct {
 	rebase string
 	set    []string
 	grants []string
+	add    unitgen.Options
+	forget bool
 }
 
 func newContainersUpdateCommand(g *globals) *cobra.Command {
@@ -33,6 +36,8 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 	f.StringVar(&o.rebase, "rebase", "", "continue with another `IMAGE`")
 	f.StringArrayVar(&o.set, "set", nil, "give a template variable another value, `NAME=VALUE`; can be repeated")
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container another `PERMISSION` on the host; can be repeated")
+	additionFlags(f, &o.add)
+	f.BoolVar(&o.forget, "forget-options", false, "drop --env, --volume, --publish and --property of earlier commands")
 	o.flags(f)
 	return cmd
 }
@@ -51,7 +56,7 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 		return err
 	}
 	defer a.Close()
-	res, err := a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: o.grants})
+	res, err := a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: o.grants, Add: o.add, ForgetOptions: o.forget})
 	switch {
 	case err != nil:
 		return err

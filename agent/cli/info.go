@@ -98,6 +98,16 @@ func printRecord(g *globals, d *install.Description) {
 	for _, k := range slices.Sorted(maps.Keys(r.Atomic.UserValues)) {
 		fmt.Fprintf(g.Out, "Set: %s=%s\n", k, r.Atomic.UserValues[k])
 	}
+	if o := r.Atomic.Options; o != nil {
+		for _, part := range []struct {
+			title string
+			list  []string
+		}{{"Environment", o.Env}, {"Volume", o.Volumes}, {"Publish", o.Publish}, {"Property", o.Properties}} {
+			for _, s := range part.list {
+				fmt.Fprintf(g.Out, "%s: %s\n", part.title, s)
+			}
+		}
+	}
 	for _, f := range r.InstalledFiles {
 		fmt.Fprintf(g.Out, "Host file: %s\n", f)
 	}

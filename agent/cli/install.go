@@ -41,6 +41,7 @@ type installOptions struct {
 	name          string
 	set           []string
 	grants        []string
+	add           unitgen.Options
 	display       bool
 	systemPackage string
 	json          bool
@@ -67,6 +68,7 @@ func newInstallCommand(g *globals) *cobra.Command {
 	f.StringVarP(&o.name, "name", "n", "", "name of the container (default: the image's)")
 	f.StringArrayVar(&o.set, "set", nil, "give a template variable a value, `NAME=VALUE`; can be repeated")
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container a `PERMISSION` on the host; can be repeated")
+	additionFlags(f, &o.add)
 	f.BoolVar(&o.display, "display", false, "show what would be installed and change nothing")
 	f.BoolVar(&o.display, "dry-run", false, "the same as --display")
 	f.StringVar(&o.systemPackage, "system-package", "auto", "accepted: auto, no")
@@ -101,7 +103,7 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 		return err
 	}
 	defer a.Close()
-	res, err := a.Install(ctx, install.Options{Source: src, Name: o.name, Set: set, Grants: o.grants, DryRun: o.display})
+	res, err := a.Install(ctx, install.Options{Source: src, Name: o.name, Set: set, Grants: o.grants, Add: o.add, DryRun: o.display})
 	switch {
 	case err != nil:
 		return err

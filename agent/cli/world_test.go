@@ -54,6 +54,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(server.Close)
 	w := &world{t: t, root: t.TempDir(), addr: server.Listener.Addr().String()}
 	w.write("etc/containers/policy.json", `{"default":[{"type":"insecureAcceptAnything"}]}`)
+	w.write("etc/containers/registries.conf", fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", w.addr))
 	w.write("etc/systemd/system/keep", "") // systemctl makes the directory and leaves it
 	w.write("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
 	return w
@@ -212,6 +213,14 @@ func (w *world) snapshot() map[string]string {
 	delete(m, "/var/lib")
 	delete(m, "/var")
 	return m
+}
+
+// currentOf is the directory name of a container's current deployment.
+func (w *world) currentOf(name string) string {
+	w.t.Helper()
+	target, err := os.Readlink(w.path("var/lib/containers/atomic/" + name))
+	must(err)
+	return filepath.Base(target)
 }
 
 func (w *world) deployments() string {

@@ -62,6 +62,9 @@ type Deployment struct {
 	// UserValues are the values the administrator gave with --set; changed
 	// defaults of a newer image reach every value that is not among them.
 	UserValues map[string]string `json:"userValues,omitempty"`
+	// Options are what the administrator added to what the image says; nil if
+	// nothing.
+	Options *Options `json:"options,omitempty"`
 	// Grants are the host permissions the administrator allowed, sorted.
 	Grants []string `json:"grants,omitempty"`
 
@@ -76,6 +79,18 @@ type Deployment struct {
 	Directories []string `json:"directories,omitempty"`
 
 	Start Start `json:"start"`
+}
+
+// Options are additions of the administrator, as they were written.
+type Options struct {
+	// Env are NAME=VALUE; each name occurs once.
+	Env []string `json:"env,omitempty"`
+	// Volumes are SOURCE:DESTINATION[:ro|rw]; each destination occurs once.
+	Volumes []string `json:"volumes,omitempty"`
+	// Publish are [HOSTPORT:]PORT[/PROTOCOL].
+	Publish []string `json:"publish,omitempty"`
+	// Properties are KEY=VALUE of systemd.
+	Properties []string `json:"properties,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"github.com/spf13/pflag"
+
+	"github.com/atomic-agent/atomic/unitgen"
+)
+
+// additionFlags defines the options by which the administrator adds to what an
+// image says; several verbs have them.
+func additionFlags(f *pflag.FlagSet, o *unitgen.Options) {
+	f.StringArrayVarP(&o.Env, "env", "e", nil, "give the payload an environment variable, `NAME=VALUE`; can be repeated")
+	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "mount a host directory or a named one of the container's own, `SOURCE:DESTINATION[:ro]`; can be repeated")
+	f.StringArrayVarP(&o.Publish, "publish", "p", nil, "reach a port of the container, `[HOSTPORT:]PORT[/PROTOCOL]`; can be repeated")
+	f.StringArrayVar(&o.Properties, "property", nil, "set any property of the unit, limits for example, `KEY=VALUE`; can be repeated")
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -82,6 +83,9 @@ func (a *Agent) findImage(what string) (name, digest string, err error) {
 		if short == what || short == what+":latest" || len(what) >= 4 && strings.HasPrefix(id, strings.TrimPrefix(what, "sha256:")) {
 			found = append(found, img)
 		}
+	}
+	if slices.IndexFunc(found, func(i Image) bool { return i.ManifestDigest != found[0].ManifestDigest }) < 0 && len(found) > 1 {
+		found = found[:1] // several names of one image
 	}
 	switch len(found) {
 	case 0:

@@ -103,6 +103,49 @@ func readHostFS(t *tree.Tree) ([]unitgen.HostFile, error) {
 	return list, nil
 }
 
+// ReadExports reads an image's templates from a directory that is its /exports.
+func ReadExports(dir fs.FS) (*unitgen.Exports, error) {
+	e := &unitgen.Exports{}
+	for name, to := range map[string]*[]byte{
+		"config.json": &e.ConfigJSON, "config.json.template": &e.ConfigTemplate, "service.template": &e.ServiceTemplate,
+		"tmpfiles.template": &e.Tmpfiles, "manifest.json": &e.Manifest,
+	} {
+		data, err := fs.ReadFile(dir, name)
+		if err == nil {
+			*to = append([]byte{}, data...)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read templates: %w", err)
+		}
+	}
+	err := fs.WalkDir(dir, "hostfs", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == "hostfs" {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		f := unitgen.HostFile{Path: strings.TrimPrefix(path, "hostfs"), Mode: info.Mode()}
+		if d.Type().IsRegular() {
+			if f.Content, err = fs.ReadFile(dir, path); err != nil {
+				return err
+			}
+		}
+		e.HostFS = append(e.HostFS, f)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read templates: %w", err)
+	}
+	if e.Empty() {
+		return nil, hint.New(errors.New("there are no templates"), "name a directory that has or is the image's /exports")
+	}
+	return e, nil
+}
+
 // fileMode turns st_mode into Go's terms.
 func fileMode(m uint32) fs.FileMode {
 	mode := fs.FileMode(m & 0o777)

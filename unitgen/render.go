@@ -58,7 +58,7 @@ func Render(in Input) (*Output, error) {
 	}
 	r.out.Warnings = checkValues(&r.in, r.probs)
 	r.values = values(&r.in, m)
-	r.runOnce = label(in.ImageConfig.Config.Labels, "atomic.run") == "once"
+	r.runOnce = Label(in.ImageConfig.Config.Labels, "atomic.run") == "once"
 	r.out.RunOnce, r.out.UseLinks = r.runOnce, m.UseLinks
 
 	r.tmpfiles()
@@ -102,8 +102,8 @@ func (r *renderer) checkInput() {
 	}
 }
 
-// label looks an image label up in the spellings that the contract accepts.
-func label(labels map[string]string, name string) string {
+// Label looks an image label up in the spellings that the contract accepts.
+func Label(labels map[string]string, name string) string {
 	for _, n := range []string{name, strings.ToLower(name), strings.ToUpper(name[:1]) + name[1:], strings.ToUpper(name)} {
 		if v, ok := labels[n]; ok {
 			return v

@@ -72,6 +72,11 @@ type Exports struct {
 	ReadFile func(path string) ([]byte, error)
 }
 
+// Empty reports whether the image has no templates at all.
+func (e *Exports) Empty() bool {
+	return e.ConfigJSON == nil && e.ConfigTemplate == nil && e.ServiceTemplate == nil && e.Tmpfiles == nil && e.Manifest == nil && len(e.HostFS) == 0
+}
+
 // Entry is the type of a file in the image and its target if it is a symlink.
 type Entry struct {
 	Mode   fs.FileMode

@@ -38,8 +38,9 @@ type IO struct {
 // globals are the options that every verb has.
 type globals struct {
 	IO
-	root  string
-	debug bool
+	root      string
+	debug     bool
+	assumeYes bool
 }
 
 // Run runs one command line and returns its exit code.
@@ -82,9 +83,14 @@ func newRootCommand(g *globals) *cobra.Command {
 	f := cmd.PersistentFlags()
 	f.StringVar(&g.root, "root", g.root, "work on the system below `DIR` instead of the running one (ATOMIC_ROOT)")
 	f.BoolVar(&g.debug, "debug", false, "say more about what is done, on standard error")
+	f.BoolVarP(&g.assumeYes, "assumeyes", "y", false, "do not ask before removing; permissions on the host are granted by --grant only")
+	cmd.TraverseChildren = true // options before the verb are the program's own
+	cmd.Flags().BoolP("ignore", "i", false, "accepted; nothing is ignored")
 	cmd.AddCommand(
 		newInstallCommand(g), newUninstallCommand(g), newContainersCommand(g), newImagesCommand(g),
-		newInfoCommand(g), newExecCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
+		newInfoCommand(g), newVerifyCommand(g), newLintCommand(g), newCatCommand(g), newTrustCommand(g),
+		newPSCommand(g), newStopCommand(g), newUpdateCommand(g), newRollbackCommand(g),
+		newExecCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
 		newAttestCommand(g), newSettleCommand(g), newVersionCommand(g),
 	)
 	return cmd

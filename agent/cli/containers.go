@@ -17,7 +17,10 @@ import (
 
 func newContainersCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{Use: "containers", Short: "List, update and roll back containers", Args: args(cobra.NoArgs)}
-	cmd.AddCommand(newContainersListCommand(g), newContainersUpdateCommand(g), newContainersRollbackCommand(g))
+	cmd.AddCommand(
+		newContainersListCommand(g), newContainersUpdateCommand(g), newContainersRollbackCommand(g),
+		newContainersDeleteCommand(g), newContainersTrimCommand(g),
+	)
 	return cmd
 }
 
@@ -47,6 +50,13 @@ func newContainersListCommand(g *globals) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runContainersList(cmd.Context(), g, o) },
 	}
 	o.flags(cmd.Flags(), "also those that do not run", "names only")
+	return cmd
+}
+
+// newPSCommand is the list under the name that users of other tools expect.
+func newPSCommand(g *globals) *cobra.Command {
+	cmd := newContainersListCommand(g)
+	cmd.Use, cmd.Aliases = "ps [OPTIONS]", nil
 	return cmd
 }
 

@@ -56,7 +56,9 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 		return err
 	}
 	defer a.Close()
-	res, err := a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: o.grants, Add: o.add, ForgetOptions: o.forget})
+	res, err := g.withGrants(o.grants, func(grants []string) (*install.Result, error) {
+		return a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: grants, Add: o.add, ForgetOptions: o.forget})
+	})
 	switch {
 	case err != nil:
 		return err

@@ -15,8 +15,13 @@ import (
 )
 
 func newImagesCommand(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "images", Short: "List the images in the store", Args: args(cobra.NoArgs)}
-	cmd.AddCommand(newImagesListCommand(g))
+	cmd := &cobra.Command{Use: "images", Short: "See and change the images in the store", Args: args(cobra.NoArgs)}
+	info, verify := newInfoCommand(g), newVerifyCommand(g)
+	info.Use, info.Short = "info [OPTIONS] IMAGE", "Describe an image in the store"
+	cmd.AddCommand(
+		newImagesListCommand(g), info, newImagesVersionCommand(g), newImagesTagCommand(g), newImagesDeleteCommand(g),
+		newImagesPruneCommand(g), newImagesUpdateCommand(g), verify,
+	)
 	return cmd
 }
 

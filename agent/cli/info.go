@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,11 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atomic-agent/atomic/install"
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 type infoOptions struct {
-	json    bool
-	storage string
+	json, remote bool
+	storage      string
 }
 
 func newInfoCommand(g *globals) *cobra.Command {
@@ -27,11 +29,18 @@ func newInfoCommand(g *globals) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, a []string) error { return runInfo(cmd.Context(), g, o, a[0]) },
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
-	cmd.Flags().StringVar(&o.storage, "storage", "", "accepted; there is one storage")
+	cmd.Flags().BoolVar(&o.remote, "remote", false, "not supported")
+	storageFlag(cmd.Flags(), &o.storage)
 	return cmd
 }
 
 func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error {
+	if err := checkStorage(o.storage); err != nil {
+		return err
+	}
+	if o.remote {
+		return hint.New(errors.New("--remote is not supported"), "fetch the image first: atomic pull "+what)
+	}
 	a, err := g.agentSaying(g.Err)
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ type installOptions struct {
 	add           unitgen.Options
 	display       bool
 	systemPackage string
+	rootfs        string
+	runtime       string
+	storage       string
 	json          bool
 }
 
@@ -72,19 +75,32 @@ func newInstallCommand(g *globals) *cobra.Command {
 	f.BoolVar(&o.display, "display", false, "show what would be installed and change nothing")
 	f.BoolVar(&o.display, "dry-run", false, "the same as --display")
 	f.StringVar(&o.systemPackage, "system-package", "auto", "accepted: auto, no")
+	f.StringVar(&o.rootfs, "rootfs", "", "not supported")
+	f.StringVar(&o.runtime, "runtime", "", "not supported")
+	storageFlag(f, &o.storage)
 	f.BoolVar(&o.json, "json", false, "with --display, print JSON")
 	o.flags(f)
 	return cmd
 }
 
-func runInstall(ctx context.Context, g *globals, o *installOptions, name string) error {
-	if o.user {
-		return hint.New(errors.New("--user is not supported"), "use --system")
-	}
-	switch o.systemPackage {
-	case "auto", "no":
-	default:
+// check refuses what the original has and atomic has not.
+func (o *installOptions) check() error {
+	switch {
+	case o.user:
+		return hint.New(errors.New("--user does not work: containers are services of the system"), "run this as root, with --system")
+	case o.rootfs != "":
+		return hint.New(errors.New("--rootfs is not supported: a root file system is an image in the store"), "push it to a registry and install it from there")
+	case o.runtime != "":
+		return hint.New(fmt.Errorf("Cannot install the container: the runtime %s is not installed", o.runtime), "atomic brings its own; leave --runtime out") //nolint:staticcheck // the wording is part of the contract
+	case o.systemPackage != "auto" && o.systemPackage != "no":
 		return hint.New(fmt.Errorf("--system-package=%s is not supported", o.systemPackage), "host files are installed directly; leave the option out")
+	}
+	return checkStorage(o.storage)
+}
+
+func runInstall(ctx context.Context, g *globals, o *installOptions, name string) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	set, err := install.ParseSet(o.set)
 	if err != nil {
@@ -103,7 +119,9 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 		return err
 	}
 	defer a.Close()
-	res, err := a.Install(ctx, install.Options{Source: src, Name: o.name, Set: set, Grants: o.grants, Add: o.add, DryRun: o.display})
+	res, err := g.withGrants(o.grants, func(grants []string) (*install.Result, error) {
+		return a.Install(ctx, install.Options{Source: src, Name: o.name, Set: set, Grants: grants, Add: o.add, DryRun: o.display})
+	})
 	switch {
 	case err != nil:
 		return err

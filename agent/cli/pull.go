@@ -22,12 +22,16 @@ func newPullCommand(g *globals) *cobra.Command {
 		Args:  args(cobra.ExactArgs(1)),
 		RunE:  func(cmd *cobra.Command, a []string) error { return runPull(cmd.Context(), g, o, a[0]) },
 	}
-	cmd.Flags().StringVar(&o.storage, "storage", "", "accepted; there is one storage")
+	storageFlag(cmd.Flags(), &o.storage)
+	cmd.Flags().StringP("type", "t", "", "accepted; every kind of image is fetched alike")
 	o.flags(cmd.Flags())
 	return cmd
 }
 
 func runPull(ctx context.Context, g *globals, o *pullOptions, name string) error {
+	if err := checkStorage(o.storage); err != nil {
+		return err
+	}
 	src, err := o.source(g, name)
 	if err != nil {
 		return err

@@ -10,14 +10,18 @@ import (
 	"github.com/atomic-agent/atomic/internal/version"
 )
 
+// newVersionCommand prints the program's version or, as in the original, those
+// of images.
 func newVersionCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of atomic",
-		Args:  args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(g.Out, version.Version)
-			return err
-		},
+	cmd := newImagesVersionCommand(g)
+	ofImages := cmd.RunE
+	cmd.Use, cmd.Short, cmd.Args = "version [IMAGE...]", "Print the version of atomic, or those of images in the store", nil
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		if len(names) > 0 {
+			return ofImages(cmd, names)
+		}
+		_, err := fmt.Fprintln(g.Out, version.Version)
+		return err
 	}
+	return cmd
 }

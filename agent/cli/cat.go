@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newCatCommand(g *globals) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "cat NAME",
+		Short: "Show the unit files of a container and where they come from",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE:  func(_ *cobra.Command, a []string) error { return runCat(g, asJSON, a[0]) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func runCat(g *globals, asJSON bool, name string) error {
+	a, err := g.agentSaying(g.Err)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	files, err := a.UnitFiles(name)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(g, files)
+	}
+	for i, f := range files {
+		if i > 0 {
+			fmt.Fprintln(g.Out)
+		}
+		fmt.Fprintf(g.Out, "# %s (%s)\n%s", f.Path, f.Origin, f.Content)
+	}
+	return nil
+}

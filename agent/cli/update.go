@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// newUpdateCommand is the short form of both updates: of a container, or, as in
+// the original, of an image.
+func newUpdateCommand(g *globals) *cobra.Command {
+	cmd := newContainersUpdateCommand(g)
+	updateContainer := cmd.RunE
+	cmd.Use, cmd.Short = "update [OPTIONS] CONTAINER|IMAGE", "Update a container, or fetch an image anew"
+	cmd.Long = "Update the container of that name, as `atomic containers update` does. If there is\n" +
+		"none, fetch the image of that name, as `atomic images update` does; --all does so\n" +
+		"for all images."
+	cmd.Args = args(cobra.MaximumNArgs(1))
+	o := &imagesUpdateOptions{}
+	f := cmd.Flags()
+	if f.Lookup("all") == nil {
+		f.BoolVarP(&o.all, "all", "a", false, "fetch all images in the store anew")
+	}
+	f.BoolVarP(&o.force, "force", "f", false, "not supported")
+	if f.Lookup("json") == nil {
+		f.BoolVar(&o.json, "json", false, "with --all, print the summary as JSON")
+	}
+	storageFlag(f, &o.storage)
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		if len(names) == 1 {
+			a, err := g.agent()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			if a.Installed(names[0]) {
+				return updateContainer(cmd, names)
+			}
+		}
+		var err error
+		if o.creds, err = f.GetString("src-creds"); err != nil {
+			return err
+		}
+		if o.allowUnsigned, err = f.GetBool("allow-unsigned"); err != nil {
+			return err
+		}
+		return runImagesUpdate(cmd.Context(), g, o, names)
+	}
+	return cmd
+}
+
+// newRollbackCommand is the short form of `atomic containers rollback`.
+func newRollbackCommand(g *globals) *cobra.Command { return newContainersRollbackCommand(g) }

@@ -4,9 +4,10 @@ package images
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
-	"hash/fnv"
 	"runtime"
+	"slices"
 )
 
 // bigPackages unpack to some 560 MB in 13000 files, small and large ones.
@@ -37,24 +38,30 @@ func bigImages() []Image {
 	return []Image{
 		big("gzip", "560 MB in 13000 files", first),
 		zstd(big("zstd", "big:gzip with zstd layers", first)),
-		big("2", "big:gzip with every tenth file changed", second),
+		big("2", "big:gzip with one in ten files and bytes changed", second),
 	}
 }
 
-// revised changes one in ten of the regular files of its layer so far, chosen
-// by their names.
+// revised changes one in ten of the regular files of its layer so far, of small
+// and of large ones alike, so that nine in ten bytes stay as they are, too.
 type revised struct{}
 
-func (revised) key() string { return "revised" }
+func (revised) key() string { return "revised-2" }
 
 func (revised) add(_ context.Context, _ *Builder, t tree) error {
+	var names []string
 	for name, f := range t {
-		h := fnv.New32a()
-		_, _ = h.Write([]byte(name))
-		if f.typ == tar.TypeReg && h.Sum32()%10 == 0 {
-			f.data = append(f.data[:len(f.data):len(f.data)], "\nsecond release\n"...)
-			t[name] = f
+		if f.typ == tar.TypeReg {
+			names = append(names, name)
 		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(t[a].data), len(t[b].data)), cmp.Compare(a, b))
+	})
+	for i := 4; i < len(names); i += 10 {
+		f := t[names[i]]
+		f.data = append(f.data[:len(f.data):len(f.data)], "\nsecond release\n"...)
+		t[names[i]] = f
 	}
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 	"path"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"github.com/atomic-agent/atomic/install/store/inflate"
 	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
@@ -72,7 +72,7 @@ func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits) (
 	// Behind the archive's end there is padding, and the checksum of the
 	// compression. What else there may be is part of the blob and of its
 	// digest, but of nothing else.
-	if _, err := io.CopyN(io.Discard, stream, paddingMax); errors.Is(err, gzip.ErrChecksum) || errors.Is(err, zstd.ErrCRCMismatch) {
+	if _, err := io.CopyN(io.Discard, stream, paddingMax); errors.Is(err, inflate.ErrChecksum) || errors.Is(err, zstd.ErrCRCMismatch) {
 		return nil, fmt.Errorf("read layer: %w", err)
 	}
 	if _, err := io.Copy(io.Discard, br); err != nil {
@@ -91,11 +91,11 @@ func decompress(br *bufio.Reader) (io.Reader, func(), error) {
 	}
 	switch m := string(magic); {
 	case strings.HasPrefix(m, "\x1f\x8b"):
-		z, err := gzip.NewReader(br)
+		z, err := inflate.NewReader(br)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read layer: gzip: %w", err)
+			return nil, nil, fmt.Errorf("read layer: %w", err)
 		}
-		return z, func() { _ = z.Close() }, nil
+		return z, func() {}, nil
 	case m == "\x28\xb5\x2f\xfd":
 		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(64<<20))

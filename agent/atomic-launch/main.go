@@ -22,6 +22,7 @@ const usage = `usage: atomic-launch start NAME
        atomic-launch exec [-t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
        atomic-launch cleanup NAME
        atomic-launch register --pending
+       atomic-launch run --bundle DIR [--id ID] [--engine oci] [--pid-file FILE]
        atomic-launch mount WHAT WHERE [-o OPTIONS]
 `
 
@@ -50,6 +51,8 @@ func run(ctx context.Context, args []string) error {
 		return start(ctx, rest[0])
 	case verb == "exec":
 		return execute(rest)
+	case verb == "run":
+		return runBundle(rest)
 	case verb == "cleanup" && len(rest) == 1:
 		return cleanup(ctx, rest[0])
 	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":

@@ -40,10 +40,14 @@ func (m unitCgroup) Path(string) string           { return m.path }
 func (m unitCgroup) GetPaths() map[string]string  { return map[string]string{"": m.path} }
 func (m unitCgroup) GetPids() ([]int, error)      { return cgroups.GetPids(m.path) }
 func (m unitCgroup) GetAllPids() ([]int, error)   { return cgroups.GetAllPids(m.path) }
-func (m unitCgroup) Exists() bool                 { return cgroups.PathExists(m.path) }
 func (m unitCgroup) Freeze(cgroups.FreezerState) error {
 	return errors.New("freezing is systemd's: use systemctl freeze")
 }
+
+// Exists says no for the empty path. libcontainer kills everything in an
+// existing cgroup of a container without a PID namespace of its own when it
+// destroys the container, which would include the caller.
+func (m unitCgroup) Exists() bool { return m.path != "" && cgroups.PathExists(m.path) }
 
 func (m unitCgroup) GetStats() (*cgroups.Stats, error) { return cgroups.NewStats(), nil }
 

@@ -86,8 +86,5 @@ func (r runDir) poststop(name string) error {
 	if len(cfg.Hooks["poststop"]) == 0 {
 		return nil
 	}
-	if err := setCgroupManager(c, unitCgroup{}); err != nil {
-		return err
-	}
-	return c.Destroy()
+	return destroy(c)
 }

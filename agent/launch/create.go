@@ -52,7 +52,7 @@ func (l Launcher) Create(name string, twin *os.File) error {
 		err = sendInit(twin, pid, d.digest)
 	}
 	if err != nil {
-		return errors.Join(err, container.Signal(os.Kill))
+		return errors.Join(err, payload.Signal(os.Kill))
 	}
 	return nil
 }

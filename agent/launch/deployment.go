@@ -31,13 +31,19 @@ const maxFile = 16 << 20
 type deployment struct {
 	name   string
 	dir    string // the generation's real directory, NAME.N
+	root   string // the root file system of a bundle; empty for what is installed
 	rec    *record.Record
 	config []byte // config.json, the bytes that are executed
 	digest string // SHA-256 of record and config, to compare both processes' views
 }
 
 // rootfs is where the deployment's root file system is mounted.
-func (d *deployment) rootfs() string { return filepath.Join(d.dir, "rootfs") }
+func (d *deployment) rootfs() string {
+	if d.root != "" {
+		return d.root
+	}
+	return filepath.Join(d.dir, "rootfs")
+}
 
 // open reads the current deployment of a container. Both files come from one
 // directory that is opened once, so an update in between cannot mix two

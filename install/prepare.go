@@ -4,6 +4,7 @@ package install
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -202,6 +203,12 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 			Unit: r.name + ".service", MountUnit: p.unit, StopSignal: out.StopSignal,
 			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Engine: "oci",
 		}
+		if h := out.Health; h != nil {
+			rec.Atomic.Start.Health = &record.Health{
+				Test: h.Command, Interval: h.Interval.Milliseconds(), Timeout: h.Timeout.Milliseconds(),
+				StartPeriod: h.StartPeriod.Milliseconds(), Retries: h.Retries,
+			}
+		}
 	}
 	return rec
 }
@@ -244,10 +251,26 @@ func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
 		ImageName: p.pulled.Name, ImageID: strings.TrimPrefix(p.img.ManifestDigest, "sha256:"), ImageConfig: p.pulled.Config,
 		Exports: exports, Set: r.set, Options: r.add, Grants: r.grants, Host: host,
 	}
+	if in.Healthcheck, err = healthcheck(p.img.Config); err != nil {
+		return nil, err
+	}
 	if r.from != nil {
 		in.Previous = r.from.rec.Values
 	}
 	return in, nil
+}
+
+// healthcheck reads what only Docker's form of an image configuration has.
+func healthcheck(config []byte) (*unitgen.Healthcheck, error) {
+	var c struct {
+		Config struct {
+			Healthcheck *unitgen.Healthcheck `json:"Healthcheck"`
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, hint.New(fmt.Errorf("parse the image's health check: %w", err), "the image is malformed; nothing was installed")
+	}
+	return c.Config.Healthcheck, nil
 }
 
 // ParseSet reads the values of --set options: NAME=VALUE, split at the first "=".

@@ -29,6 +29,7 @@ func (a *Agent) settle(ctx context.Context, name string) error {
 		return err
 	}
 	defer host.Unlock()
+	asked := ctx
 	ctx = context.WithoutCancel(ctx)
 	now, err := a.currentGeneration(name)
 	if err != nil {
@@ -43,7 +44,8 @@ func (a *Agent) settle(ctx context.Context, name string) error {
 	case in.Verb == intent.Uninstall:
 		err = a.completeUninstall(ctx, in)
 	case now == in.To:
-		err = a.decide(ctx, in)
+		host.Unlock()
+		err = a.decide(asked, in, true)
 	default:
 		err = a.undo(ctx, in)
 	}
@@ -80,15 +82,27 @@ func (a *Agent) settleOthers(ctx context.Context, mine string) error {
 func (a *Agent) Settle(ctx context.Context) error { return a.settleOthers(ctx, "") }
 
 // decide completes a change whose files are in place, or else undoes all of it.
-func (a *Agent) decide(ctx context.Context, in *intent.Intent) error {
-	err := a.complete(ctx, in)
+// ctx ends only the waiting for the service to prove itself. resumed says that
+// another command began the change. The caller does not hold the host lock.
+func (a *Agent) decide(ctx context.Context, in *intent.Intent, resumed bool) error {
+	down, err := a.complete(ctx, in, resumed)
 	if err == nil {
-		return nil
+		return down
 	}
+	ctx = context.WithoutCancel(ctx)
+	host, lerr := a.hostLock(ctx)
+	if lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	defer host.Unlock()
 	if uerr := a.undo(ctx, in); uerr != nil {
 		return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
 	}
-	return fmt.Errorf("%w: %w", ErrRolledBack, err)
+	err = fmt.Errorf("%w: %w", ErrRolledBack, err)
+	if in.From == intent.None {
+		return err
+	}
+	return hint.New(err, fmt.Sprintf("%s is at deployment %d as before; journalctl -u %s.service says why %d did not come up", in.Name, in.From, in.Name, in.To))
 }
 
 // sweep removes directories of a container that are no deployments: begun and
@@ -115,42 +129,64 @@ func (a *Agent) sweep(ctx context.Context, name string) error {
 }
 
 // complete does what is left of a change that is decided. It is idempotent.
-func (a *Agent) complete(ctx context.Context, in *intent.Intent) error {
+// down is why the service is not up, if the change is complete nevertheless.
+func (a *Agent) complete(ctx context.Context, in *intent.Intent, resumed bool) (down, err error) {
+	asked := ctx
+	ctx = context.WithoutCancel(ctx)
 	d, err := a.load(in.Name, in.To)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := a.forward(in.Steps, d); err != nil {
-		return err
-	}
-	if file := d.tmpfilesFile(); file != "" {
-		if err := a.sd.CreateTmpfiles(ctx, file); err != nil {
-			a.say("Warning: %v", err)
+	if resumed || in.Verb == intent.Install {
+		if err := a.forward(in.Steps, d); err != nil {
+			return nil, err
 		}
+		a.createTmpfiles(ctx, d)
 	}
-	if d.rec.HasContainerService {
-		if in.Verb != intent.Install && in.Enabled {
-			// The [Install] section may have changed.
-			if err := a.sd.Disable(ctx, d.rec.Atomic.Start.Unit); err != nil {
-				return err
-			}
+	if resumed {
+		if err := a.sd.Reload(ctx); err != nil {
+			return nil, err
 		}
-		if in.Verb == intent.Install || in.Enabled {
-			if err := a.sd.Enable(ctx, d.rec.Atomic.Start.Unit); err != nil {
-				return err
-			}
-		}
-	}
-	if err := a.sd.Reload(ctx); err != nil {
-		return err
 	}
 	if in.Active && d.rec.HasContainerService {
-		if err := a.startAgain(ctx, in, d.rec.Atomic.Start.Unit); err != nil {
-			return err
+		if down = a.bringUp(asked, ctx, in, d); down != nil && !in.Uncontrolled {
+			return nil, down
 		}
 	}
+	if err := a.enableAgain(ctx, in, d, resumed); err != nil {
+		return nil, err
+	}
+	if err := a.sd.Reload(ctx); err != nil {
+		return nil, err
+	}
 	a.prune(ctx, in)
-	return intent.Remove(a.host.Intents(), in.Name)
+	return down, intent.Remove(a.host.Intents(), in.Name)
+}
+
+// enableAgain makes the unit start at boot, as its [Install] section says, if
+// that is new.
+func (a *Agent) enableAgain(ctx context.Context, in *intent.Intent, d *deployment, resumed bool) error {
+	if !d.rec.HasContainerService {
+		return nil
+	}
+	service := d.rec.Atomic.Start.Unit
+	if in.Verb == intent.Install {
+		return a.sd.Enable(ctx, service)
+	}
+	if !in.Enabled || !resumed && a.sameInstall(in, d) {
+		return nil
+	}
+	return errors.Join(a.sd.Disable(ctx, service), a.sd.Enable(ctx, service))
+}
+
+func (a *Agent) sameInstall(in *intent.Intent, to *deployment) bool {
+	from, err := a.load(in.Name, in.From)
+	if err != nil {
+		return false
+	}
+	was, ok1 := from.settings(installSetting)
+	will, ok2 := to.settings(installSetting)
+	return ok1 && ok2 && slices.Equal(was, will)
 }
 
 // start starts a service that a change of ours stopped; its start limit is for
@@ -166,8 +202,15 @@ func (a *Agent) start(ctx context.Context, unit string) error {
 // It is idempotent.
 func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 	var from *deployment
+	now, err := a.currentGeneration(in.Name)
+	if err != nil {
+		return err
+	}
+	if now == in.To && now != intent.None {
+		// What runs, if anything does, is the new deployment.
+		a.stopQuietly(ctx, in.Name+".service")
+	}
 	if in.From != intent.None {
-		var err error
 		if from, err = a.load(in.Name, in.From); err != nil {
 			return err
 		}
@@ -177,16 +220,17 @@ func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 	} else if err := atomicfile.Remove(a.host.Current(in.Name)); err != nil {
 		return err
 	}
-	for _, unit := range mountUnits(in.Steps) {
-		if s := stepOf(in.Steps, unit); s.Before == "" {
-			a.stopQuietly(ctx, unit)
-		}
-	}
 	if err := a.backward(in.Steps, from); err != nil {
 		return err
 	}
 	if err := a.sd.Reload(ctx); err != nil {
 		return err
+	}
+	// Not before: stopping a mount stops the service whose unit requires it.
+	for _, unit := range mountUnits(in.Steps) {
+		if s := stepOf(in.Steps, unit); s.Before == "" {
+			a.stopQuietly(ctx, unit)
+		}
 	}
 	if in.Fresh {
 		if err := a.dropDeployment(ctx, in.Name, in.To); err != nil {

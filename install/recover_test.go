@@ -260,7 +260,7 @@ func TestDirectoriesOfAllGenerations(t *testing.T) {
 	s.check(s.a.forward(in.Steps, p.d))
 	s.check(s.a.setCurrent("etcd", 1))
 	s.check(s.a.settle(t.Context(), "etcd"))
-	if _, err := s.a.Rollback(t.Context(), "etcd", intent.None); err != nil {
+	if _, err := s.a.Rollback(t.Context(), "etcd", intent.None, Gate{}); err != nil {
 		t.Fatal(err)
 	}
 	s.installed(from)
@@ -278,7 +278,8 @@ func (s *scene) install(files map[string]string) *prepared {
 	s.placed(p, in, nil)
 	s.check(s.a.forward(in.Steps, p.d))
 	s.check(s.a.setCurrent("etcd", 0))
-	s.check(s.a.complete(s.Context(), in))
+	_, err := s.a.complete(s.Context(), in, true)
+	s.check(err)
 	return p
 }
 

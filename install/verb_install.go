@@ -124,7 +124,8 @@ func (a *Agent) install(ctx context.Context, p *prepared) error {
 		}
 		return a.spaceHint(err)
 	}
-	return a.decide(ctx, in)
+	host.Unlock()
+	return a.decide(ctx, in, false)
 }
 
 // arriveAll does everything up to and including the rename that decides.

@@ -4,11 +4,11 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
@@ -27,12 +27,22 @@ type UpdateOptions struct {
 	Add    unitgen.Options
 	// ForgetOptions drops what earlier commands have added (Add, not Set).
 	ForgetOptions bool
+	Gate
+}
+
+// Gate says what the service must do for the new deployment to be kept.
+type Gate struct {
+	// Settle is how long it must stay up after it was ready, before it is
+	// asked whether it is healthy.
+	Settle time.Duration
+	// Uncontrolled keeps the new deployment in any case.
+	Uncontrolled bool
 }
 
 // Update replaces a container's deployment by a new one. All of it is prepared
-// before the running service is touched. If the service ran and does not come
-// up again, the container is what it was before and the error is ErrRolledBack.
-// If there is nothing new, Result.Present is set.
+// before the running service is touched. If the service ran and the new one
+// does not pass the gate, the container is what it was before and the error is
+// ErrRolledBack. If there is nothing new, Result.Present is set.
 func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Result, error) {
 	from, done, err := a.installed(ctx, name)
 	if err != nil {
@@ -66,16 +76,19 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 	if sameDeployment(from.rec, p.d.rec) {
 		return &Result{Name: name, Present: true, Record: from.rec}, nil
 	}
-	in := &intent.Intent{Verb: intent.Update, Name: name, From: from.gen, To: p.d.gen, Fresh: true}
+	in := &intent.Intent{
+		Verb: intent.Update, Name: name, From: from.gen, To: p.d.gen, Fresh: true,
+		Settle: int(o.Settle / time.Second), Uncontrolled: o.Uncontrolled,
+	}
 	if err := a.replace(ctx, in, from, p); err != nil {
-		return nil, err
+		return nil, &TriedError{p.d.rec, err}
 	}
 	return &Result{Name: name, Record: p.d.rec, Output: p.out}, nil
 }
 
 // Rollback makes another deployment that is kept the current one: the
 // generation given, or the newest of the others if it is intent.None.
-func (a *Agent) Rollback(ctx context.Context, name string, generation int) (*Result, error) {
+func (a *Agent) Rollback(ctx context.Context, name string, generation int, g Gate) (*Result, error) {
 	from, done, err := a.installed(ctx, name)
 	if err != nil {
 		return nil, err
@@ -98,7 +111,10 @@ func (a *Agent) Rollback(ctx context.Context, name string, generation int) (*Res
 	if err != nil {
 		return nil, err
 	}
-	in := &intent.Intent{Verb: intent.Rollback, Name: name, From: from.gen, To: to}
+	in := &intent.Intent{
+		Verb: intent.Rollback, Name: name, From: from.gen, To: to,
+		Settle: int(g.Settle / time.Second), Uncontrolled: g.Uncontrolled,
+	}
 	if err := a.replace(ctx, in, from, &prepared{d: d}); err != nil {
 		return nil, err
 	}
@@ -123,98 +139,6 @@ func (a *Agent) installed(ctx context.Context, name string) (*deployment, func()
 		return nil, nil, err
 	}
 	return d, lock.Unlock, nil
-}
-
-// replace takes the host from one deployment to another. The service is
-// stopped last and started first, so that it is down for the files only.
-func (a *Agent) replace(ctx context.Context, in *intent.Intent, from *deployment, p *prepared) (err error) {
-	host, err := a.hostLock(ctx)
-	if err != nil {
-		return err
-	}
-	defer host.Unlock()
-	ctx = context.WithoutCancel(ctx)
-	unit := from.rec.Atomic.Start.Unit
-	if from.rec.HasContainerService {
-		if err := a.serviceState(ctx, in, unit); err != nil {
-			return err
-		}
-	}
-	if in.Fresh {
-		in.Steps, err = a.place(p, from)
-	} else {
-		in.Steps, err = a.steps(from, p.d)
-	}
-	if err == nil {
-		err = intent.Write(a.host.Intents(), in)
-	}
-	if err != nil {
-		if in.Fresh {
-			err = errors.Join(err, a.removeDeployment(p.d.name, p.d.gen))
-		}
-		return err
-	}
-	if err := a.swap(ctx, in, unit, p); err != nil {
-		if p.txn != nil {
-			p.txn.Abort()
-		}
-		if uerr := a.undo(ctx, in); uerr != nil {
-			return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
-		}
-		return fmt.Errorf("%w: %w", ErrRolledBack, err)
-	}
-	if err := a.decide(ctx, in); err != nil {
-		return hint.New(err, fmt.Sprintf("%s runs deployment %d as before; journalctl -u %s says why the new one did not", in.Name, in.From, unit))
-	}
-	a.unmountOld(ctx, in)
-	return nil
-}
-
-func (a *Agent) serviceState(ctx context.Context, in *intent.Intent, unit string) error {
-	states, err := a.sd.States(ctx, []string{unit})
-	if err != nil {
-		return err
-	}
-	in.Boot, in.Active = bootID(), states[unit].Running()
-	if in.Active {
-		if in.Dependents, err = a.sd.Dependents(ctx, unit); err != nil {
-			return err
-		}
-	}
-	in.Enabled, err = a.sd.Enabled(ctx, unit)
-	return err
-}
-
-// swap makes the new deployment complete, stops the service and exchanges the
-// files.
-func (a *Agent) swap(ctx context.Context, in *intent.Intent, unit string, p *prepared) error {
-	if in.Fresh {
-		if err := p.publish(); err != nil {
-			return err
-		}
-		if err := a.finish(p); err != nil {
-			return err
-		}
-	}
-	if in.Active {
-		if err := a.sd.Stop(ctx, unit); err != nil {
-			return err
-		}
-	}
-	if err := a.forward(in.Steps, p.d); err != nil {
-		return err
-	}
-	return a.setCurrent(in.Name, in.To)
-}
-
-// unmountOld stops the mount of the deployment that is no longer current. Its
-// unit file is gone, but it is loaded as long as it is mounted.
-func (a *Agent) unmountOld(ctx context.Context, in *intent.Intent) {
-	for _, s := range in.Steps {
-		if units := mountUnits([]intent.Step{s}); units != nil && s.After == "" {
-			a.stopQuietly(ctx, units[0])
-		}
-	}
 }
 
 // sameDeployment reports whether two records stand for the same thing.

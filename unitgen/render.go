@@ -198,6 +198,7 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 	}
 	r.out.DropIn = r.dropIn(spec, launched)
 	if launched {
+		r.out.Health = r.health()
 		r.generateTmpfiles(spec)
 		r.out.MountPoints = r.mountPoints(spec)
 	}

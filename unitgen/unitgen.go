@@ -33,6 +33,9 @@ type Input struct {
 	ImageName   string
 	ImageID     string
 	ImageConfig ispec.Image
+	// Healthcheck is the part of the image configuration that only Docker's
+	// format has; nil if there is none.
+	Healthcheck *Healthcheck
 	// RootfsImage is left empty by Render's caller: the mount unit names the
 	// image digest, which depends on Output.MountPoints, and is therefore
 	// rendered by MountUnit afterwards.
@@ -155,6 +158,8 @@ type Output struct {
 	StopSignal string // "SIGTERM"
 	Notify     string // "relay" or "launcher", see record.Start
 	NotifyPath string
+	// Health is the health check, nil if there is none.
+	Health *Health
 
 	// Permissions is what the deployment asks of the host; Missing are the
 	// grants it needs beyond the default profile and Input.Grants.

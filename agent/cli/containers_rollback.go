@@ -9,7 +9,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-type containersRollbackOptions struct{ to int }
+type containersRollbackOptions struct {
+	gateOptions
+	to int
+}
 
 func newContainersRollbackCommand(g *globals) *cobra.Command {
 	o := &containersRollbackOptions{}
@@ -20,16 +23,21 @@ func newContainersRollbackCommand(g *globals) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, a []string) error { return runContainersRollback(cmd.Context(), g, o, a[0]) },
 	}
 	cmd.Flags().IntVar(&o.to, "to", -1, "the `DEPLOYMENT` to go to (default: the newest of the others)")
+	o.flags(cmd.Flags())
 	return cmd
 }
 
 func runContainersRollback(ctx context.Context, g *globals, o *containersRollbackOptions, name string) error {
+	gate, err := o.gate()
+	if err != nil {
+		return err
+	}
 	a, err := g.agent()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	res, err := a.Rollback(ctx, name, o.to)
+	res, err := a.Rollback(ctx, name, o.to, gate)
 	if err != nil {
 		return err
 	}

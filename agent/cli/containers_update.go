@@ -4,16 +4,44 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/atomic-agent/atomic/install"
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/unitgen"
 )
 
+// gateOptions say what a service must do for a new deployment to be kept.
+type gateOptions struct {
+	settle     int
+	controlled bool
+}
+
+func (o *gateOptions) flags(f *pflag.FlagSet) {
+	f.IntVar(&o.settle, "settle", 0, "take the change back if the service does not stay up for `SECONDS`")
+	f.BoolVar(&o.controlled, "controlled", true, "take the change back if the service does not come up")
+}
+
+func (o *gateOptions) gate() (install.Gate, error) {
+	g := install.Gate{Settle: time.Duration(o.settle) * time.Second, Uncontrolled: !o.controlled}
+	if o.settle < 0 || o.settle > 3600 {
+		return g, hint.New(fmt.Errorf("--settle=%d is not a number of seconds up to 3600", o.settle), "for example --settle 10")
+	}
+	return g, nil
+}
+
 type containersUpdateOptions struct {
 	sourceOptions
+	gateOptions
+	all    bool
+	json   bool
 	rebase string
 	set    []string
 	grants []string
@@ -24,26 +52,47 @@ type containersUpdateOptions struct {
 func newContainersUpdateCommand(g *globals) *cobra.Command {
 	o := &containersUpdateOptions{}
 	cmd := &cobra.Command{
-		Use:   "update [OPTIONS] NAME",
+		Use:   "update [OPTIONS] NAME | --all",
 		Short: "Update a container to what its image is now",
 		Long: "Fetch what the container's image is now, prepare a new deployment completely, and\n" +
 			"put it in the place of the old one. A service that ran is started again; if it does\n" +
 			"not come up, the container is taken back to what it was.",
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error { return runContainersUpdate(cmd.Context(), g, o, a[0]) },
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			one := slices.ContainsFunc(optionsForOne, func(name string) bool { return cmd.Flags().Changed(name) })
+			switch {
+			case o.all && (len(a) > 0 || one):
+				return hint.New(fmt.Errorf("--all excludes a name and --%s", strings.Join(optionsForOne, ", --")), "it updates every container to what its own image is now")
+			case o.all:
+				return runContainersUpdateAll(cmd.Context(), g, o)
+			case len(a) == 0:
+				return hint.New(errors.New("no container is named"), "name one, or update all of them with --all")
+			}
+			return runContainersUpdate(cmd.Context(), g, o, a[0])
+		},
 	}
 	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all", "a", false, "update every container")
+	f.BoolVar(&o.json, "json", false, "with --all, print JSON")
 	f.StringVar(&o.rebase, "rebase", "", "continue with another `IMAGE`")
 	f.StringArrayVar(&o.set, "set", nil, "give a template variable another value, `NAME=VALUE`; can be repeated")
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container another `PERMISSION` on the host; can be repeated")
 	additionFlags(f, &o.add)
 	f.BoolVar(&o.forget, "forget-options", false, "drop --env, --volume, --publish and --property of earlier commands")
-	o.flags(f)
+	o.sourceOptions.flags(f)
+	o.gateOptions.flags(f)
 	return cmd
 }
 
+// optionsForOne are the options that make sense for one container only.
+var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "forget-options"}
+
 func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOptions, name string) error {
 	set, err := install.ParseSet(o.set)
+	if err != nil {
+		return err
+	}
+	gate, err := o.gate()
 	if err != nil {
 		return err
 	}
@@ -57,7 +106,7 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 	}
 	defer a.Close()
 	res, err := g.withGrants(o.grants, func(grants []string) (*install.Result, error) {
-		return a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: grants, Add: o.add, ForgetOptions: o.forget})
+		return a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: grants, Add: o.add, ForgetOptions: o.forget, Gate: gate})
 	})
 	switch {
 	case err != nil:

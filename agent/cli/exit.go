@@ -25,6 +25,7 @@ const (
 	exitPolicy       = 4
 	exitBusy         = 5
 	exitPartial      = 6
+	exitRolledBack   = 7
 )
 
 var (
@@ -53,6 +54,8 @@ func exitCode(err error) int {
 		return exitBusy
 	case errors.Is(err, errPartial):
 		return exitPartial
+	case errors.Is(err, install.ErrRolledBack):
+		return exitRolledBack
 	}
 	return exitError
 }

@@ -63,6 +63,10 @@ type Intent struct {
 	// Dependents are the units that ran before and stop with the service;
 	// they are started with it again.
 	Dependents []string `json:"dependents,omitempty"`
+	// Settle is how many seconds the service must stay up to be kept;
+	// Uncontrolled says that it is kept in any case.
+	Settle       int  `json:"settle,omitempty"`
+	Uncontrolled bool `json:"uncontrolled,omitempty"`
 	// Steps are the changes outside the deployment's directory, in order.
 	Steps []Step `json:"steps"`
 }
@@ -172,6 +176,9 @@ func (in *Intent) check() error {
 	case Install, Update, Rollback, Uninstall:
 	default:
 		return fmt.Errorf("verb %q is unknown", in.Verb)
+	}
+	if in.Settle < 0 {
+		return fmt.Errorf("settle is %d seconds", in.Settle)
 	}
 	if (in.Verb == Uninstall) != (in.To == None) {
 		return fmt.Errorf("verb %q does not lead to generation %d", in.Verb, in.To)

@@ -129,6 +129,9 @@ func (r *Record) checkStart() error {
 	if s.Engine != "oci" {
 		return fmt.Errorf("engine %q is unknown", s.Engine)
 	}
+	if h := s.Health; h != nil && (len(h.Test) == 0 || h.Interval <= 0 || h.Timeout <= 0 || h.StartPeriod < 0 || h.Retries <= 0) {
+		return errors.New("health check without a command, or with times that are none")
+	}
 	if s.Notify == "relay" && !cleanAbs(s.NotifyPath) {
 		return fmt.Errorf("notifyPath %q is not a clean absolute path", s.NotifyPath)
 	}

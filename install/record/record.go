@@ -14,6 +14,8 @@
 // field. See docs/formats/record.md.
 package record
 
+import "time"
+
 // Version is the version of the "atomic" object that this package writes.
 const Version = 1
 
@@ -143,6 +145,26 @@ type Start struct {
 	Register bool `json:"register"`
 	// Engine is "oci".
 	Engine string `json:"engine"`
+	// Health is the image's health check, nil if it has none.
+	Health *Health `json:"health,omitempty"`
 	// Measure overrides the host's measurement mode: "", "off", "try" or "require".
 	Measure string `json:"measure,omitempty"`
+}
+
+// Health is how to find out whether the payload does its work.
+type Health struct {
+	// Test is a command in the container; its exit code 0 means yes.
+	Test []string `json:"test"`
+	// Interval is the time between two checks, Timeout how long one may take,
+	// and StartPeriod how long the payload may need until it does its work, all
+	// in milliseconds. Retries is how many checks in a row must fail.
+	Interval    int64 `json:"interval"`
+	Timeout     int64 `json:"timeout"`
+	StartPeriod int64 `json:"startPeriod,omitempty"`
+	Retries     int   `json:"retries"`
+}
+
+// Patience is how long after its start a payload may fail its checks.
+func (h *Health) Patience() time.Duration {
+	return time.Duration(h.StartPeriod+int64(h.Retries)*h.Interval) * time.Millisecond
 }

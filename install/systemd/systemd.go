@@ -11,6 +11,7 @@ package systemd
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -210,6 +211,42 @@ func (m *Manager) States(ctx context.Context, units []string) (map[string]State,
 		}
 	}
 	return states, nil
+}
+
+// Run is one run of a service: from its start to its stop or restart.
+type Run struct {
+	State
+	// Invocation identifies the run; Result is why the last one ended.
+	Invocation, Result string
+}
+
+func (r Run) String() string {
+	if r.Result == "success" {
+		return r.Active + " (" + r.Sub + ")"
+	}
+	return r.Active + " (" + r.Sub + "), " + r.Result
+}
+
+// Run returns the current or last run of a service.
+func (m *Manager) Run(ctx context.Context, service string) (Run, error) {
+	var r Run
+	if !m.live {
+		return r, nil
+	}
+	c, err := m.bus(ctx)
+	if err != nil {
+		return r, err
+	}
+	p, err := c.GetAllPropertiesContext(ctx, service)
+	if err != nil {
+		return r, fmt.Errorf("read state of %s: %w", service, err)
+	}
+	r.Active, _ = p["ActiveState"].(string)
+	r.Sub, _ = p["SubState"].(string)
+	r.Result, _ = p["Result"].(string)
+	id, _ := p["InvocationID"].([]byte)
+	r.Invocation = hex.EncodeToString(id)
+	return r, nil
 }
 
 // Enabled reports whether the unit is enabled.

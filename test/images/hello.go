@@ -4,6 +4,7 @@ package images
 
 import (
 	"runtime"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -40,6 +41,9 @@ func helloImages() []Image {
 		variant("crash", "exits with code 7 after READY; Restart=on-failure, three times", "hello", "hello-crash"),
 		variant("limited", "limits of memory, tasks and processor time in the unit", "hello", "hello-limited"),
 		variant("limits", "MemoryMax=, TasksMax= and CPUQuota= in the template; FLAGS=-alloc=256 breaks the first", "hello", "hello-limits"),
+		health(variant("health", "hello:notify with a health check that passes", "hello"), "CMD", "/usr/bin/wget", "-qO-", "http://127.0.0.1:8080/"),
+		health(variant("sick", "hello:notify with a health check that fails: an update to it must be taken back", "hello"), "CMD-SHELL", "echo hello is sick; exit 1"),
+		variant("wanted", "another [Install] section, another default", "hello", "hello-wanted"),
 		plain(variant("plain", "no /exports: entrypoint, user, volume, ports, stop signal from the configuration")),
 		docker(variant("docker", "hello:notify with Docker's media types", "hello")),
 		zstd(variant("zstd", "hello:notify with zstd layers", "hello")),
@@ -65,6 +69,11 @@ func plain(i Image) Image {
 	i.Config.StopSignal = "SIGUSR1"
 	i.Config.ExposedPorts = map[string]struct{}{"8081/tcp": {}}
 	i.Config.Volumes = map[string]struct{}{"/srv/hello": {}}
+	return i
+}
+
+func health(i Image, test ...string) Image {
+	i.Config.Healthcheck = &v1.HealthConfig{Test: test, Interval: 200 * time.Millisecond, Timeout: 5 * time.Second, StartPeriod: time.Second, Retries: 2}
 	return i
 }
 

@@ -118,6 +118,10 @@ type harness struct {
 	headers map[string]header
 }
 
+// counts are how often scripts do something at random or measure; the
+// environment variable ATOMIC_TEST_NAME has another number.
+var counts = map[string]string{"KILLS": "40", "GAPS": "5"}
+
 // state is what a script's commands work with.
 type state struct {
 	ctx       context.Context // testscript's callbacks take none
@@ -147,6 +151,9 @@ func (h harness) setup(env *testscript.Env) error {
 	env.Setenv("SUITE", h.suite)
 	env.Setenv("SYSTEMD", bed.SystemdVersion(h.suite))
 	env.Setenv("BED", b.Name())
+	for name, byDefault := range counts {
+		env.Setenv(name, cmp.Or(os.Getenv("ATOMIC_TEST_"+name), byDefault))
+	}
 	env.Defer(func() {
 		if f, ok := env.T().(interface{ Failed() bool }); ok && f.Failed() {
 			collect(env.T(), b, h.suite+"-"+scriptName(env))

@@ -157,7 +157,14 @@ func (a *Agent) currentGeneration(name string) (int, error) {
 
 func (a *Agent) load(name string, gen int) (*deployment, error) {
 	d := &deployment{host: a.host, name: name, gen: gen}
-	rec, err := record.ReadFile(filepath.Join(d.dir(), "info"))
+	file := filepath.Join(d.dir(), "info")
+	var rec *record.Record
+	err := readSmall(file, recordMax, func(data []byte) (err error) {
+		if rec, err = record.Parse(data); err != nil {
+			err = fmt.Errorf("%s: %w", file, err)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read deployment %s.%d: %w", name, gen, err)
 	}

@@ -3,16 +3,26 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/systemd"
 )
 
 // Container is a container as `containers list` shows it.
@@ -47,17 +57,18 @@ func (a *Agent) Containers(ctx context.Context) ([]Container, error) {
 			unsettled[n] = true
 		}
 	}
-	list := make([]Container, 0, len(names))
-	units := make([]string, 0, len(names))
-	for _, name := range names {
-		c := a.container(name)
-		c.Unsettled = unsettled[name]
-		list = append(list, c)
-		units = append(units, name+".service")
-	}
-	states, err := a.sd.States(ctx, units)
-	if err != nil {
-		a.log.Warn("ask systemd for states, ignoring", "err", err)
+	var states map[string]systemd.State
+	var serr error
+	var asked sync.WaitGroup
+	asked.Go(func() { states, serr = a.sd.UpOrFailed(ctx) })
+	list := make([]Container, len(names))
+	inParallel(len(names), func(i int) {
+		list[i] = a.container(names[i])
+		list[i].Unsettled = unsettled[names[i]]
+	})
+	asked.Wait()
+	if serr != nil {
+		a.log.Warn("ask systemd for states, ignoring", "err", serr)
 	}
 	for i := range list {
 		c := &list[i]
@@ -74,6 +85,20 @@ func (a *Agent) Containers(ctx context.Context) ([]Container, error) {
 		}
 	}
 	return list, nil
+}
+
+// inParallel calls f with the numbers below n, on all processors.
+func inParallel(n int, f func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func (a *Agent) container(name string) Container {
@@ -96,21 +121,94 @@ func (a *Agent) container(name string) Container {
 	return c
 }
 
-// command reads what a configuration executes; "" if it says nothing.
+// commandMax is how far command reads; the arguments are close to the beginning
+// of what unitgen writes.
+const commandMax = 4096
+
+// command reads what a configuration executes; "" if it says nothing, or too
+// late to read it for a list.
 func command(file string) string {
-	data, err := os.ReadFile(file)
+	var args []string
+	err := readSmall(file, commandMax, func(data []byte) error {
+		dec := json.NewDecoder(bytes.NewReader(data))
+		if !enter(dec, "process") || !enter(dec, "args") {
+			return fs.ErrNotExist
+		}
+		return dec.Decode(&args)
+	})
 	if err != nil {
 		return ""
 	}
-	var config struct {
-		Process struct {
-			Args []string `json:"args"`
-		} `json:"process"`
+	return strings.Join(args, " ")
+}
+
+// recordMax is more than package record accepts.
+const recordMax = 16 << 20
+
+// buffers are for readSmall: fresh memory costs more than reading.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 8192); return &b }}
+
+// readSmall passes at most limit bytes of a file to use, which must not keep
+// them. It takes three system calls; an os.File takes ten, which is most of the
+// time of a list.
+func readSmall(file string, limit int, use func(data []byte) error) error {
+	fd, err := open(file)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: file, Err: err}
 	}
-	if json.Unmarshal(data, &config) != nil {
-		return ""
+	defer unix.Close(fd)           //nolint:errcheck // nothing was written
+	buf := buffers.Get().(*[]byte) //nolint:forcetypeassert // see New
+	defer buffers.Put(buf)
+	data := (*buf)[:0]
+	for len(data) < limit {
+		if len(data) == cap(data) {
+			data = slices.Grow(data, len(data))
+		}
+		room := data[len(data):min(cap(data), limit)]
+		n, err := unix.Read(fd, room)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "read", Path: file, Err: err}
+		}
+		data = data[:len(data)+n]
+		if n < len(room) {
+			break // the end of a regular file
+		}
 	}
-	return strings.Join(config.Process.Args, " ")
+	*buf = data[:0]
+	return use(data)
+}
+
+func open(file string) (fd int, err error) {
+	for {
+		fd, err = unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+}
+
+// enter moves the decoder to the value of a key of the object it is before.
+func enter(dec *json.Decoder, key string) bool {
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return false
+	}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return false
+		}
+		if t == key {
+			return true
+		}
+		var skipped json.RawMessage
+		if dec.Decode(&skipped) != nil {
+			return false
+		}
+	}
+	return false
 }
 
 // Record returns the current record of a container, or ErrNotInstalled.

@@ -135,9 +135,11 @@ func runContainersList(ctx context.Context, g *globals, o *listOptions) error {
 	})
 	switch {
 	case o.quiet:
+		var names strings.Builder
 		for i := range list {
-			fmt.Fprintln(g.Out, list[i].Name)
+			names.WriteString(list[i].Name + "\n")
 		}
+		fmt.Fprint(g.Out, names.String())
 	case o.json:
 		return printJSON(g, containersJSON(list))
 	case len(list) > 0:
@@ -204,13 +206,15 @@ func table(g *globals, rows [][]string) {
 			width[i] = max(width[i], len(cell))
 		}
 	}
+	var all strings.Builder
 	for _, r := range rows {
 		var b strings.Builder
 		for i, cell := range r {
 			fmt.Fprintf(&b, "%-*s ", width[i], cell)
 		}
-		fmt.Fprintln(g.Out, strings.TrimRight(b.String(), " "))
+		all.WriteString(strings.TrimRight(b.String(), " ") + "\n")
 	}
+	fmt.Fprint(g.Out, all.String())
 }
 
 // containerFilter reads VARIABLE=VALUE filters: a case-insensitive part of the

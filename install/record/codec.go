@@ -25,6 +25,11 @@ func Read(r io.Reader) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
+	return Parse(data)
+}
+
+// Parse is Read for a record in memory.
+func Parse(data []byte) (*Record, error) {
 	if len(data) > maxSize {
 		return nil, errors.New("parse record: larger than 8 MiB")
 	}

@@ -249,6 +249,29 @@ func (m *Manager) Run(ctx context.Context, service string) (Run, error) {
 	return r, nil
 }
 
+// UpOrFailed returns the states of all services that are neither down nor
+// unknown to the manager. It is one call, whose answer has nothing about
+// services that are merely loaded, and which loads none.
+func (m *Manager) UpOrFailed(ctx context.Context) (map[string]State, error) {
+	if !m.live {
+		return nil, nil
+	}
+	c, err := m.bus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.ListUnitsByPatternsContext(ctx,
+		[]string{"active", "activating", "deactivating", "reloading", "refreshing", "failed", "maintenance"}, []string{"*.service"})
+	if err != nil {
+		return nil, fmt.Errorf("list units: %w", err)
+	}
+	states := make(map[string]State, len(list))
+	for _, u := range list {
+		states[u.Name] = State{Active: u.ActiveState, Sub: u.SubState}
+	}
+	return states, nil
+}
+
 // Enabled reports whether the unit is enabled.
 func (m *Manager) Enabled(ctx context.Context, unit string) (bool, error) {
 	if !m.live {

@@ -21,7 +21,7 @@ unitdir      := $(DESTDIR)/usr/lib/systemd/system
 
 .PHONY: build check lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
 
-build: $(BIN)/atomic $(BIN)/atomic-launch
+build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start
 
 $(BIN)/atomic: FORCE
 	CGO_ENABLED=0 $(GOBUILD) -tags '$(AGENT_TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic
@@ -29,12 +29,16 @@ $(BIN)/atomic: FORCE
 $(BIN)/atomic-launch: FORCE
 	CGO_ENABLED=1 $(GOBUILD) -tags '$(LAUNCH_TAGS)' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"' -o $@ ./agent/atomic-launch
 
+$(BIN)/atomic-start: FORCE
+	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic-start
+
 FORCE:
 
 # What a package of atomic holds; nothing else belongs to the program.
 install:
 	install -D -m 0755 $(BIN)/atomic $(bindir)/atomic
 	install -D -m 0755 $(BIN)/atomic-launch $(libexecdir)/atomic-launch
+	install -D -m 0755 $(BIN)/atomic-start $(libexecdir)/atomic-start
 	install -d $(DESTDIR)/usr/sbin $(unitdir)/multi-user.target.wants
 	ln -sfn ../libexec/atomic/atomic-launch $(DESTDIR)/usr/sbin/mount.atomic
 	install -D -m 0644 -t $(unitdir) packaging/systemd/atomic.slice packaging/systemd/atomic-register.service packaging/systemd/atomic-settle.service packaging/systemd/atomic-update.service packaging/systemd/atomic-update.timer
@@ -62,7 +66,7 @@ lint: $(GOLANGCI)
 unit:
 	ATOMIC_MKCOMPOSEFS="$$(test/oracle/mkcomposefs.sh)" $(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
 
-# Built twice from different directories, both binaries must be equal.
+# Built twice from different directories, all binaries must be equal.
 repro: build
 	test/repro.sh
 

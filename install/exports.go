@@ -187,6 +187,7 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 		UUID:         fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:]),
 		Launcher:     paths.Launcher,
 		Agent:        "/usr/bin/atomic",
+		Starter:      a.starter(),
 		Exists: func(path string) bool {
 			_, err := os.Lstat(a.host.Path(path))
 			return err == nil

@@ -162,6 +162,7 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 	}
 	p.d.rec = a.record(p, r, rootfs)
 	a.collect(p, mountUnit)
+	a.addPlan(ctx, p, rootfs)
 	if p.out.Unit == nil || !a.sd.Live() {
 		return nil
 	}

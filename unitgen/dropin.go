@@ -300,6 +300,9 @@ func (r *renderer) launches() bool {
 
 func (r *renderer) isLaunch(command string) bool {
 	fields := strings.Fields(command)
-	return len(fields) == 3 && fields[0] == path.Clean(r.in.Host.Launcher) && fields[1] == "start" &&
+	if len(fields) != 3 || fields[1] != "start" {
+		return false
+	}
+	return (fields[0] == path.Clean(r.in.Host.Launcher) || r.planned && fields[0] == path.Clean(r.in.Host.Starter)) &&
 		strings.Trim(fields[2], `"'`) == r.in.Name
 }

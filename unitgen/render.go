@@ -12,6 +12,7 @@ import (
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/atomic-agent/atomic/templates"
+	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
 // The files of the contract as problems name them.
@@ -30,6 +31,7 @@ type renderer struct {
 
 	runOnce   bool
 	generated bool  // the configuration is the default one
+	planned   bool  // the configuration can have a plan
 	config    *text // config.json before normalisation
 	places    map[string]int
 	unit      *text
@@ -63,6 +65,7 @@ func Render(in Input) (*Output, error) {
 
 	r.tmpfiles()
 	spec := r.configuration(m)
+	r.starter(spec)
 	r.hostFiles(m)
 	r.service(m, spec)
 	r.permissions(spec)
@@ -72,9 +75,24 @@ func Render(in Input) (*Output, error) {
 	if r.out.Config, err = encode(spec); err != nil {
 		return nil, fmt.Errorf("encode config.json: %w", err)
 	}
+	if r.planned && r.out.Unit != nil && r.launches() {
+		r.out.Plan, _ = plan.Compile(spec) // which starter has tried
+	}
 	r.out.Values = r.values
 	r.out.Missing = r.missing()
 	return r.out, nil
+}
+
+// starter chooses the program that the unit executes: the one for plans, if the
+// configuration can have one.
+func (r *renderer) starter(spec *rspec.Spec) {
+	if r.in.Host.Starter == "" || spec == nil {
+		return
+	}
+	if _, err := plan.Compile(spec); err == nil {
+		r.planned = true
+		r.values["EXEC_START"] = execStart(r.in.Host.Starter, r.in.Name)
+	}
 }
 
 func (r *renderer) warnf(format string, args ...any) {

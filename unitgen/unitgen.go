@@ -18,6 +18,8 @@ import (
 	"time"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
 // Input is everything a deployment is rendered from.
@@ -106,6 +108,9 @@ type HostFacts struct {
 	// Launcher is the absolute path of atomic-launch, Agent that of atomic.
 	Launcher string
 	Agent    string
+	// Starter is the absolute path of atomic-start, which starts containers by
+	// their plans; "" if none are to be made.
+	Starter string
 	// Exists reports whether an absolute path exists on the host: the contract
 	// generates a tmpfiles line for every bind source that does not.
 	Exists func(path string) bool
@@ -132,6 +137,10 @@ type Output struct {
 	Unit     []byte // NAME.service; nil for images without a service
 	DropIn   []byte // NAME.service.d/50-atomic.conf
 	Tmpfiles []byte // NAME.conf; nil if nothing is to be written
+
+	// Plan is the compiled configuration, nil if it cannot have one. Its digests
+	// and its seccomp filter are the caller's to add.
+	Plan *plan.Plan
 
 	// HostFiles are files, symlinks, and directories that are empty in the
 	// image. The directories on the way to them are not listed: whoever

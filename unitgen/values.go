@@ -35,11 +35,10 @@ func (h HostFacts) hostCapabilities() []string {
 
 // forcedValues are the built-in variables that nobody can override.
 func forcedValues(in *Input) map[string]string {
-	start := in.Host.Launcher + " start " + in.Name
 	return map[string]string{
 		"DESTDIR":       in.DestDir,
 		"NAME":          in.Name,
-		"EXEC_START":    start,
+		"EXEC_START":    execStart(in.Host.Launcher, in.Name),
 		"EXEC_STOP":     "",
 		"EXEC_STARTPRE": "",
 		"EXEC_STOPPOST": "",
@@ -49,6 +48,10 @@ func forcedValues(in *Input) map[string]string {
 		"IMAGE_ID":      in.ImageID,
 	}
 }
+
+// execStart is the command that starts a container. Both engines' programs are
+// called in the same way.
+func execStart(program, name string) string { return program + " start " + name }
 
 // hostValues are the built-in variables that --set overrides, but an image's
 // defaults do not.

@@ -3,60 +3,16 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/sirupsen/logrus"
 )
 
-// handler writes one line a message, with the priority prefix that journald
-// reads when stderr leads there.
-type handler struct {
-	out    io.Writer
-	prefix bool
-}
+// runtimeLog formats libcontainer's own messages, which it writes with logrus.
+type runtimeLog struct{}
 
-func newHandler(out io.Writer) slog.Handler {
-	return handler{out, os.Getenv("JOURNAL_STREAM") != ""}
-}
-
-func (h handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-func (h handler) WithAttrs([]slog.Attr) slog.Handler               { return h }
-func (h handler) WithGroup(string) slog.Handler                    { return h }
-
-func (h handler) Handle(_ context.Context, r slog.Record) error {
-	var b strings.Builder
-	if h.prefix {
-		b.WriteString(priority(r.Level))
-	}
-	b.WriteString("atomic: " + r.Message)
-	r.Attrs(func(a slog.Attr) bool {
-		fmt.Fprintf(&b, ", %s: %v", a.Key, a.Value)
-		return true
-	})
-	b.WriteByte('\n')
-	_, err := io.WriteString(h.out, b.String())
-	return err
-}
-
-func priority(level slog.Level) string {
-	switch {
-	case level >= slog.LevelError:
-		return "<3>"
-	case level >= slog.LevelWarn:
-		return "<4>"
-	}
-	return "<6>"
-}
-
-// journal formats libcontainer's own messages, which it writes with logrus.
-type journal struct{}
-
-func (journal) Format(e *logrus.Entry) ([]byte, error) {
+func (runtimeLog) Format(e *logrus.Entry) ([]byte, error) {
 	line := "atomic: runtime: " + e.Message
 	for k, v := range e.Data {
 		line += fmt.Sprintf(", %s: %v", k, v)

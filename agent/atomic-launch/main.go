@@ -57,6 +57,10 @@ func run(ctx context.Context, args []string) error {
 		return cleanup(ctx, rest[0])
 	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":
 		return registerPending(ctx)
+	case verb == "seccomp" && len(rest) == 0:
+		return launch.WriteSeccomp(ctx, os.Stdin, os.Stdout)
+	case verb == "load-seccomp" && len(rest) == 0:
+		return loadSeccomp()
 	case verb == "mount":
 		return mountImage(rest)
 	}

@@ -3,11 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -64,17 +62,5 @@ func TestExit(t *testing.T) {
 		if got := exit(tt.err); got != tt.want {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)
 		}
-	}
-}
-
-func TestLog(t *testing.T) {
-	var out bytes.Buffer
-	log := slog.New(handler{&out, true})
-	log.Debug("not shown")
-	log.Info("said")
-	log.Warn("cannot x, ignoring", "error", errors.New("y"))
-	want := "<6>atomic: said\n<4>atomic: cannot x, ignoring, error: y\n"
-	if got := out.String(); got != want {
-		t.Errorf("got %q", got)
 	}
 }

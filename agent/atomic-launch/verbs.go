@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/atomic-agent/atomic/agent/launch"
+	"github.com/atomic-agent/atomic/agent/launch/journal"
 	"github.com/atomic-agent/atomic/agent/launch/twin"
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/paths"
@@ -21,10 +22,10 @@ func host() paths.Host { return paths.Host{Root: os.Getenv("ATOMIC_ROOT")} }
 
 // newLauncher is a launcher for the running host.
 func newLauncher() launch.Launcher {
-	logrus.SetFormatter(journal{})
+	logrus.SetFormatter(runtimeLog{})
 	return launch.Launcher{
 		Host:   host(),
-		Log:    slog.New(newHandler(os.Stderr)),
+		Log:    slog.New(journal.New(os.Stderr)),
 		Notify: os.Getenv("NOTIFY_SOCKET"),
 	}
 }

@@ -91,7 +91,7 @@ func newRootCommand(g *globals) *cobra.Command {
 		newInfoCommand(g), newVerifyCommand(g), newLintCommand(g), newCatCommand(g), newTrustCommand(g),
 		newPSCommand(g), newStopCommand(g), newUpdateCommand(g), newRollbackCommand(g),
 		newExecCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
-		newAttestCommand(g), newSettleCommand(g), newVersionCommand(g),
+		newAttestCommand(g), newPlanCommand(g), newSettleCommand(g), newVersionCommand(g),
 	)
 	return cmd
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build cgo
+
 package launch
 
 import (
@@ -15,9 +17,6 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
 )
-
-// cgroupRoot is where systemd mounts the unified hierarchy.
-const cgroupRoot = "/sys/fs/cgroup"
 
 // noCgroup is a cgroup that does not exist, for libcontainer.Create: it
 // insists on a manager of its own, looks whether its cgroup is empty, and has
@@ -98,32 +97,4 @@ func setCgroupManager(c *libcontainer.Container, m cgroups.Manager) error {
 	}
 	*(*cgroups.Manager)(unsafe.Pointer(field.UnsafeAddr())) = m
 	return nil
-}
-
-// ownCgroup is the cgroup of a process as a path in the unified hierarchy;
-// pid 0 is the caller.
-func ownCgroup(pid int) (string, error) {
-	proc := "self"
-	if pid != 0 {
-		proc = strconv.Itoa(pid)
-	}
-	data, err := os.ReadFile("/proc/" + proc + "/cgroup")
-	if err != nil {
-		return "", fmt.Errorf("read cgroup: %w", err)
-	}
-	return parseCgroup(string(data))
-}
-
-func parseCgroup(data string) (string, error) {
-	for line := range strings.Lines(data) {
-		if path, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "0::"); ok {
-			return filepath.Join(cgroupRoot, path), nil
-		}
-	}
-	return "", errors.New("read cgroup: this host does not use the unified cgroup hierarchy")
-}
-
-// inCgroup reports whether a process in the cgroup path is in, or below, unit.
-func inCgroup(unit, path string) bool {
-	return path == unit || strings.HasPrefix(path, unit+"/")
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build cgo
+
 package launch
 
 import (
@@ -29,7 +31,7 @@ func (l Launcher) Cleanup(ctx context.Context, name string, bus Unregistrar) err
 		return err
 	}
 	run := runOf(l.Host, name)
-	alive, err := initAlive(run.container(name) + "/state.json")
+	alive, err := run.alive(name)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type deployment struct {
 	root   string // the root file system of a bundle; empty for what is installed
 	rec    *record.Record
 	config []byte // config.json, the bytes that are executed
+	plan   []byte // the compiled plan, if there is one
 	digest string // SHA-256 of record and config, to compare both processes' views
 }
 
@@ -82,6 +83,12 @@ func open(host paths.Host, name string) (*deployment, error) {
 	}
 	if d.config, err = readAll(root, "config.json"); err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if d.rec.Atomic.Start.Engine == "plan" {
+		// Without it the container is started by the other engine.
+		if d.plan, err = readAll(root, "plan"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read plan: %w", err)
+		}
 	}
 	h := sha256.New()
 	h.Write(info)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build cgo
+
 package launch
 
 import (
@@ -46,7 +48,7 @@ func (l Launcher) Exec(name string, o ExecOptions) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	c, err := l.running(name)
+	c, err := l.running(d)
 	if err != nil {
 		return 1, err
 	}
@@ -61,7 +63,11 @@ func (l Launcher) Exec(name string, o ExecOptions) (int, error) {
 }
 
 // running opens a running container.
-func (l Launcher) running(name string) (*libcontainer.Container, error) {
+func (l Launcher) running(d *deployment) (*libcontainer.Container, error) {
+	name := d.name
+	if err := l.describe(d); err != nil {
+		return nil, fmt.Errorf("open container %q: %w", name, err)
+	}
 	notRunning := hint.New(fmt.Errorf("container %q: %w", name, ErrNotRunning), "systemctl start "+name)
 	c, err := libcontainer.Load(runOf(l.Host, name).state(), name)
 	if errors.Is(err, libcontainer.ErrNotExist) {

@@ -10,8 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-
-	"github.com/opencontainers/runc/libcontainer/system"
+	"strings"
 
 	"github.com/atomic-agent/atomic/internal/paths"
 )
@@ -28,6 +27,7 @@ func (r runDir) fifo(name string) string      { return filepath.Join(r.container
 func (r runDir) host() string                 { return filepath.Join(string(r), "host") }
 func (r runDir) relay() string                { return filepath.Join(r.host(), "notify") }
 func (r runDir) credentials() string          { return filepath.Join(r.host(), "credentials") }
+func (r runDir) init() string                 { return filepath.Join(string(r), "init") }
 func (r runDir) pid() string                  { return filepath.Join(string(r), "pid") }
 func (r runDir) pending() string              { return filepath.Join(string(r), "unregistered") }
 
@@ -66,39 +66,102 @@ var errRunning = errors.New("already running")
 // reconcile removes what a previous start left behind. It is safe to run at
 // any time: a container whose init lives is not touched.
 func (r runDir) reconcile(name string) error {
-	dir := r.container(name)
-	alive, err := initAlive(filepath.Join(dir, "state.json"))
+	alive, err := r.alive(name)
 	if err != nil {
 		return err
 	}
 	if alive {
 		return fmt.Errorf("container %q: %w", name, errRunning)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(r.container(name)), os.RemoveAll(r.init())); err != nil {
 		return fmt.Errorf("remove leftovers: %w", err)
 	}
 	return nil
 }
 
-// initAlive reports whether the init that a libcontainer state file names is
-// alive. A missing or unreadable file names none: libcontainer writes it before
-// it lets init go on.
+// alive reports whether the container's init is alive, whichever engine
+// started it.
+func (r runDir) alive(name string) (bool, error) {
+	for _, file := range []string{filepath.Join(r.container(name), "state.json"), r.init()} {
+		if alive, err := initAlive(file); alive || err != nil {
+			return alive, err
+		}
+	}
+	return false, nil
+}
+
+// initState is init of a container that was started by its plan. The keys are
+// those that libcontainer has in its own state.
+type initState struct {
+	Version int    `json:"version"`
+	PID     int    `json:"init_process_pid"`
+	Start   uint64 `json:"init_process_start"`
+}
+
+// writeInit notes which process is init.
+func (r runDir) writeInit(pid int) error {
+	p, err := readProc(pid)
+	if err != nil {
+		return fmt.Errorf("examine init: %w", err)
+	}
+	data, err := json.Marshal(initState{1, pid, p.start})
+	if err != nil {
+		return err
+	}
+	return replace(r.init(), append(data, '\n'))
+}
+
+// initAlive reports whether the init that a state file names is alive. A missing
+// or unreadable file names none: libcontainer writes its own before it lets
+// init go on.
 func initAlive(file string) (bool, error) {
-	data, err := os.ReadFile(file)
+	state, err := readInit(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read state: %w", err)
 	}
-	var state struct {
-		PID   int    `json:"init_process_pid"`
-		Start uint64 `json:"init_process_start"`
-	}
-	_ = json.Unmarshal(data, &state)
 	if state.PID <= 0 {
 		return false, nil
 	}
-	stat, err := system.Stat(state.PID)
-	return err == nil && stat.StartTime == state.Start && stat.State != system.Zombie && stat.State != system.Dead, nil
+	p, err := readProc(state.PID)
+	return err == nil && p.start == state.Start && p.state != 'Z' && p.state != 'X', nil
+}
+
+func readInit(file string) (s initState, err error) {
+	data, err := os.ReadFile(file)
+	if err == nil {
+		_ = json.Unmarshal(data, &s)
+	}
+	return s, err
+}
+
+// procStat is what /proc/PID/stat says.
+type procStat struct {
+	state byte
+	ppid  int
+	start uint64
+}
+
+func readProc(pid int) (procStat, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return procStat{}, err
+	}
+	return parseStat(string(stat))
+}
+
+// parseStat reads fields 3, 4 and 22. The second one is the command in
+// parentheses, which may hold anything.
+func parseStat(stat string) (p procStat, err error) {
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(f) < 20 || len(f[0]) != 1 {
+		return p, errors.New("a process has an unknown form of status")
+	}
+	p.state = f[0][0]
+	if p.ppid, err = strconv.Atoi(f[1]); err == nil {
+		p.start, err = strconv.ParseUint(f[19], 10, 64)
+	}
+	return p, err
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build cgo
+
 package launch
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -138,9 +139,6 @@ var rlimits = map[string]int{
 	"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
 	"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
-
-// errNoMountPoint means that the container has no place for a mount of ours.
-var errNoMountPoint = errors.New("the container has no tmpfs at /run and no host directory to put them in")
 
 // mountCredentials makes the unit's credentials visible in the container and
 // returns their directory there. The mount point has to exist already or be

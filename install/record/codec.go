@@ -131,8 +131,13 @@ func (r *Record) checkStart() error {
 	if s.Notify != "relay" && s.Notify != "launcher" {
 		return fmt.Errorf("notify %q is neither relay nor launcher", s.Notify)
 	}
-	if s.Engine != "oci" {
+	switch {
+	case s.Engine == "oci" && s.PlanSHA256 == "":
+	case s.Engine == "plan" && isHex(s.PlanSHA256):
+	case s.Engine != "oci" && s.Engine != "plan":
 		return fmt.Errorf("engine %q is unknown", s.Engine)
+	default:
+		return fmt.Errorf("engine %q does not go with planSHA256 %q", s.Engine, s.PlanSHA256)
 	}
 	if h := s.Health; h != nil && (len(h.Test) == 0 || h.Interval <= 0 || h.Timeout <= 0 || h.StartPeriod < 0 || h.Retries <= 0) {
 		return errors.New("health check without a command, or with times that are none")

@@ -143,10 +143,12 @@ type Start struct {
 	NotifyPath string `json:"notifyPath,omitempty"`
 	// Register says whether the container is registered with systemd-machined.
 	Register bool `json:"register"`
-	// Engine is "oci".
+	// Engine is "plan" if the deployment has a compiled plan, else "oci".
 	Engine string `json:"engine"`
 	// Health is the image's health check, nil if it has none.
 	Health *Health `json:"health,omitempty"`
+	// PlanSHA256 is the SHA-256 in hex of the deployment's plan.
+	PlanSHA256 string `json:"planSHA256,omitempty"`
 	// Measure overrides the host's measurement mode: "", "off", "try" or "require".
 	Measure string `json:"measure,omitempty"`
 }

@@ -42,6 +42,7 @@ type Config struct {
 	TPM      TPM
 	Install  Install
 	Machined Machined
+	Launch   Launch
 }
 
 // Store is the section [Store].
@@ -73,6 +74,22 @@ type Machined struct {
 	Register bool
 }
 
+// Engine is a way to start containers.
+type Engine string
+
+// The engines: by a compiled plan where there is one, or always by the complete
+// engine.
+const (
+	EnginePlan Engine = "plan"
+	EngineOCI  Engine = "oci"
+)
+
+// Launch is the section [Launch].
+type Launch struct {
+	// Engine says how containers are started.
+	Engine Engine
+}
+
 // Default returns the configuration of a host that says nothing.
 func Default() *Config {
 	return &Config{
@@ -80,6 +97,7 @@ func Default() *Config {
 		TPM:      TPM{Measure: Try, Register: "pcr:8"},
 		Install:  Install{Keep: 2},
 		Machined: Machined{Register: true},
+		Launch:   Launch{Engine: EngineOCI},
 	}
 }
 

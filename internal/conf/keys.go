@@ -25,6 +25,7 @@ var keys = []key{
 	field("TPM", "Device", func(c *Config) *string { return &c.TPM.Device }, parseDevice),
 	field("Install", "Keep", func(c *Config) *int { return &c.Install.Keep }, parseKeep),
 	field("Machined", "Register", func(c *Config) *bool { return &c.Machined.Register }, parseBool),
+	field("Launch", "Engine", func(c *Config) *Engine { return &c.Launch.Engine }, parseEngine),
 }
 
 func field[T any](section, name string, at func(*Config) *T, parse func(string) (T, error)) key {
@@ -83,6 +84,14 @@ func parseDevice(s string) (string, error) {
 		return "", errors.New("must be an absolute path or unix:/path")
 	}
 	return s, nil
+}
+
+func parseEngine(s string) (Engine, error) {
+	switch e := Engine(s); e {
+	case EnginePlan, EngineOCI:
+		return e, nil
+	}
+	return "", errors.New("must be plan or oci")
 }
 
 func parseKeep(s string) (int, error) {

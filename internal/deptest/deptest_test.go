@@ -33,6 +33,9 @@ var rules = []rule{
 	{"agent/atomic-launch", "go.podman.io/image/v5/...", "the start path never fetches anything"},
 	{"agent/atomic-launch", "net/http", "the start path never talks to the network"},
 	{"agent/atomic-launch", module + "/unitgen", "install has decided everything before the first start"},
+	{"unitgen/plan", "golang.org/x/sys/unix", "unitgen is pure: it makes no system calls"},
+	{"agent/launch/setup", "github.com/opencontainers/runc/...", "the fast engine stands on its own"},
+	{"agent/launch/setup", "net", "every package that init links costs time at each start"},
 	{"agent/launch", module + "/agent/cli", "the launcher must not depend on the command line"},
 	{"install/...", module + "/agent/...", "dependencies point from agent to install"},
 	{"install/store/...", module + "/unitgen", "the store does not know what a container is"},
@@ -96,6 +99,25 @@ func TestDependencies(t *testing.T) {
 				if match(r.deny, dep) && dep != p.ImportPath && !within(r, dep) {
 					t.Errorf("%s depends on %s: %s", strings.TrimPrefix(p.ImportPath, module+"/"), dep, r.reason)
 				}
+			}
+		}
+	}
+}
+
+// TestStarterIsSmall holds atomic-start, which is built without cgo, to what
+// makes it fast: every package it links is initialised twice at each start.
+func TestStarterIsSmall(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/agent/atomic-start")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.FieldsSeq(string(out)) {
+		for _, deny := range []string{"github.com/opencontainers/runc/...", "github.com/sirupsen/...", "github.com/spf13/...", "go.podman.io/...", "net/http"} {
+			if match(deny, dep) {
+				t.Errorf("atomic-start depends on %s", dep)
 			}
 		}
 	}

@@ -16,6 +16,10 @@ import (
 // absolute name, which is inside the host and therefore not below a Root.
 const Launcher = "/usr/libexec/atomic/atomic-launch"
 
+// Starter is the small program that starts containers by their plans. A unit of
+// a container that has one executes it.
+const Starter = "/usr/libexec/atomic/atomic-start"
+
 // Host is the set of places below one root. The zero value is the running
 // host itself.
 type Host struct {

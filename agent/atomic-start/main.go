@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Atomic-start starts a container by its compiled plan. It is what the unit of
+// a container executes whose configuration could be compiled; it leaves every
+// other start to atomic-launch. It is a program of its own, without cgo and
+// libcontainer, because it is executed twice at every start and its size is
+// what a start costs. See docs/man/atomic-launch.8.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/atomic-agent/atomic/agent/launch"
+	"github.com/atomic-agent/atomic/agent/launch/journal"
+	"github.com/atomic-agent/atomic/agent/launch/setup"
+	"github.com/atomic-agent/atomic/internal/conf"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/machined"
+)
+
+// The container's init is this program once more. It stays on the thread that
+// execve would otherwise have to wait for.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	if o, err := setup.ParseOrder(os.Args[1:]); err == nil {
+		setup.Main(o)
+	}
+	if len(os.Args) != 3 || os.Args[1] != "start" {
+		fmt.Fprintln(os.Stderr, "usage: atomic-start start NAME")
+		os.Exit(2)
+	}
+	runtime.UnlockOSThread()
+	os.Exit(exit(start(context.Background(), os.Args[2])))
+}
+
+func start(ctx context.Context, name string) error {
+	l := launch.Launcher{
+		Host:   paths.Host{Root: os.Getenv("ATOMIC_ROOT")},
+		Log:    slog.New(journal.New(os.Stderr)),
+		Notify: os.Getenv("NOTIFY_SOCKET"),
+	}
+	cfg, err := conf.Load(l.Host)
+	if err != nil {
+		return err
+	}
+	if cfg.Launch.Engine != conf.EnginePlan {
+		return other(name)
+	}
+	l.TPM = cfg.TPM
+	if cfg.Machined.Register {
+		l.Registrar = machined.Client{Host: l.Host}
+	}
+	if err := l.StartPlanned(ctx, name); !errors.Is(err, launch.ErrNoPlan) {
+		return err
+	}
+	return other(name)
+}
+
+// other becomes the other engine.
+func other(name string) error {
+	err := syscall.Exec(paths.Launcher, []string{paths.Launcher, "start", name}, os.Environ())
+	return fmt.Errorf("execute %s: %w", paths.Launcher, err)
+}
+
+// exit reports an error and returns the exit code that means it.
+func exit(err error) int {
+	var reported *launch.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &reported):
+		return reported.Code // init has said why
+	}
+	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
+	if h := hint.Of(err); h != "" {
+		fmt.Fprintf(os.Stderr, "atomic: hint: %s\n", h)
+	}
+	if errors.Is(err, launch.ErrNotInstalled) {
+		return 3
+	}
+	return 1
+}

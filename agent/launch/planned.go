@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/agent/launch/setup"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/unitgen/plan"
+)
+
+// ErrNoPlan is returned for a container that has no plan this program can
+// execute. The other engine starts it.
+var ErrNoPlan = errors.New("no plan")
+
+// StartPlanned is one start by the deployment's compiled plan, with the same
+// promises as Start and without libcontainer.
+//
+// Init is cloned as a sibling: a child of systemd from its first moment on. So
+// everything that has to happen before the payload may run happens at the same
+// time: init makes the container, systemd learns who the main process is, the
+// TPM is extended and machined is told. The payload is released when the last
+// of them is done.
+func (l Launcher) StartPlanned(ctx context.Context, name string) error {
+	d, err := open(l.Host, name)
+	if err != nil {
+		return err
+	}
+	p, err := d.parsePlan()
+	if err != nil {
+		return err
+	}
+	if err := d.checkMounted(); err != nil {
+		return err
+	}
+	run := runOf(l.Host, name)
+	if err := run.reconcile(name); err != nil {
+		return err
+	}
+	if err := run.prepare(); err != nil {
+		return err
+	}
+	unit, err := ownCgroup(0)
+	if err != nil {
+		return err
+	}
+	var inside *relay
+	if d.rec.Atomic.Start.Notify == notifyRelay {
+		if inside, err = listenRelay(run.relay(), unit); err != nil {
+			return err
+		}
+		defer inside.close()
+	}
+
+	passed, err := l.passOn(d, p, run)
+	if err != nil {
+		return err
+	}
+	init, err := clone(p, setup.Order{Name: name, Root: d.rootfs(), Passed: len(passed)}, passed)
+	if err != nil {
+		return fmt.Errorf("create container %q: %w", name, err)
+	}
+	defer init.abandon() // unless it has been released
+	measured := make(chan error, 1)
+	go func() { measured <- l.measure(ctx, d) }()
+
+	adopted, err := l.handOver(run, &init.initProcess)
+	if err != nil {
+		return init.explain(err)
+	}
+	l.register(ctx, run, d, &init.initProcess)
+	if err := init.await(adopted); err != nil {
+		return init.explain(err)
+	}
+	if err := init.waitMade(); err != nil {
+		return err
+	}
+	if err := <-measured; err != nil {
+		return err
+	}
+	// From here on the container can be joined.
+	if err := run.writeInit(init.pid); err != nil {
+		return init.explain(err)
+	}
+	if err := init.release(); err != nil {
+		return fmt.Errorf("release container %q: %w", name, err)
+	}
+	if d.rec.Atomic.Start.Notify == notifyLauncher {
+		init.waitExecuted()
+	}
+	return l.waitReady(d, &init.initProcess, inside)
+}
+
+// parsePlan reads the deployment's plan. A plan that is not there, or of
+// another version of the program, is no failure: the other engine does not need
+// it. One that install did not write for exactly this deployment is.
+func (d *deployment) parsePlan() (*plan.Plan, error) {
+	if d.plan == nil {
+		return nil, ErrNoPlan
+	}
+	a := &d.rec.Atomic
+	reinstall := "`atomic install --system` the image again; nothing may edit a deployment in place"
+	if sum := sha256.Sum256(d.plan); hex.EncodeToString(sum[:]) != a.Start.PlanSHA256 {
+		return nil, hint.New(fmt.Errorf("plan of %q is not the one that was installed", d.name), reinstall)
+	}
+	p, err := plan.Parse(d.plan)
+	switch {
+	case errors.Is(err, plan.ErrVersion):
+		return nil, ErrNoPlan
+	case err != nil:
+		return nil, hint.New(fmt.Errorf("plan of %q: %w", d.name, err), reinstall)
+	case p.Config != a.ConfigSHA256 || p.Rootfs != a.Rootfs.Image:
+		return nil, hint.New(fmt.Errorf("plan of %q is for another configuration or image", d.name), reinstall)
+	}
+	return p, nil
+}
+
+// passOn completes a plan with what the unit passes on, environment and
+// credentials, and returns the sockets of a .socket unit.
+func (l Launcher) passOn(d *deployment, p *plan.Plan, run runDir) ([]*os.File, error) {
+	passed, err := listenFDs(os.Getenv, os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	start := &d.rec.Atomic.Start
+	in := envInput{
+		config: p.Env, unit: os.Environ(), notify: start.Notify, notifyPath: start.NotifyPath,
+		privatePIDs: p.Namespaces&unix.CLONE_NEWPID != 0, listen: len(passed),
+	}
+	if in.listen > 0 && !in.privatePIDs {
+		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if in.credentials, err = planCredentials(p, dir, start.NotifyPath, run); err != nil {
+			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
+		}
+	}
+	p.Env = payloadEnv(in)
+	return passed, nil
+}
+
+// planCredentials adds the mount of the unit's credentials to a plan.
+func planCredentials(p *plan.Plan, source, notifyPath string, run runDir) (string, error) {
+	target := "/run/host/credentials"
+	switch {
+	case notifyPath != "":
+		if err := os.MkdirAll(run.credentials(), 0o755); err != nil {
+			return "", err
+		}
+		target = path.Join(path.Dir(notifyPath), "credentials")
+	case !planned(p, "/run", "tmpfs"):
+		return "", errNoMountPoint
+	}
+	p.Mounts = append(p.Mounts, plan.Mount{
+		Type: "bind", Source: source, Target: target,
+		Set:   unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		Clear: unix.MOUNT_ATTR_NOSYMFOLLOW,
+	})
+	return target, nil
+}
+
+func planned(p *plan.Plan, target, kind string) bool {
+	for i := range p.Mounts {
+		if p.Mounts[i].Target == target && p.Mounts[i].Type == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// plannedInit is init between its clone and its release. The socket ends with
+// it: init goes away if the launcher does, and the launcher learns from it when
+// init has executed the payload.
+type plannedInit struct {
+	initProcess
+	socket int
+}
+
+// clone makes init, in its namespaces and in this process's cgroup, and gives
+// it the plan. Init executes this very program, by way of a read-only view of
+// it: no payload can ever open what the host runs for writing.
+func clone(p *plan.Plan, o setup.Order, passed []*os.File) (*plannedInit, error) {
+	exe, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open launcher: %w", err)
+	}
+	defer func() { _ = unix.Close(exe) }()
+	if err := unix.MountSetattr(exe, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return nil, fmt.Errorf("protect launcher: %w", err)
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	files := []uintptr{0, 1, 2}
+	for _, f := range passed {
+		files = append(files, f.Fd())
+	}
+	init := &plannedInit{initProcess{fd: -1}, pair[0]}
+	init.pid, err = syscall.ForkExec(o.Program(), append([]string{"atomic-start"}, o.Args()...), &syscall.ProcAttr{
+		Files: append(files, uintptr(pair[1]), uintptr(exe)),
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: uintptr(p.Namespaces) | unix.CLONE_PARENT,
+			Setsid:     true,
+			PidFD:      &init.fd,
+		},
+	})
+	_ = unix.Close(pair[1])
+	if err != nil {
+		_ = unix.Close(pair[0])
+		return nil, err
+	}
+	data := p.Encode()
+	data = append(binary.LittleEndian.AppendUint32(nil, uint32(len(data))), data...)
+	for len(data) > 0 {
+		n, err := unix.SendmsgN(init.socket, data, nil, nil, unix.MSG_NOSIGNAL)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			init.abandon()
+			return nil, fmt.Errorf("give init its plan: %w", err)
+		}
+		data = data[max(n, 0):]
+	}
+	return init, nil
+}
+
+// abandon ends an init that has not been released: it sees that nobody is at
+// the other end, and exits as the unit's failure.
+func (p *plannedInit) abandon() {
+	if p.socket >= 0 {
+		_ = unix.Close(p.socket)
+		p.socket = -1
+	}
+	p.close()
+}
+
+// waitMade waits until init has made the container.
+func (p *plannedInit) waitMade() error {
+	buf := make([]byte, 1)
+	for {
+		n, err := unix.Read(p.socket, buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err == nil && n == 1:
+			return nil
+		}
+		return &ExitError{setup.ExitSetup} // init has said why
+	}
+}
+
+// explain drops an error that only follows from init's own, which it has
+// reported.
+func (p *plannedInit) explain(err error) error {
+	if p.gone() {
+		return &ExitError{setup.ExitSetup}
+	}
+	return err
+}
+
+// release lets init execute the payload.
+func (p *plannedInit) release() error {
+	return unix.Sendto(p.socket, []byte{0}, unix.MSG_NOSIGNAL, nil)
+}
+
+// waitExecuted waits until the payload runs, or init has exited: either closes
+// the socket.
+func (p *plannedInit) waitExecuted() {
+	_ = poll([]unix.PollFd{{Fd: int32(p.socket), Events: unix.POLLIN}}, -1)
+}

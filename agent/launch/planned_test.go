@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/unitgen/plan"
+)
+
+func testPlan() *plan.Plan {
+	return &plan.Plan{
+		Config: strings.Repeat("c", 64), Rootfs: strings.Repeat("f", 64),
+		Namespaces: unix.CLONE_NEWNS, Args: []string{"/x"}, Cwd: "/",
+	}
+}
+
+// planOf is a deployment with a plan.
+func planOf(content []byte) *deployment {
+	sum := sha256.Sum256(content)
+	d := &deployment{name: "x", plan: content, rec: &record.Record{}}
+	d.rec.Atomic.ConfigSHA256, d.rec.Atomic.Rootfs.Image = strings.Repeat("c", 64), strings.Repeat("f", 64)
+	d.rec.Atomic.Start.PlanSHA256 = hex.EncodeToString(sum[:])
+	return d
+}
+
+func TestParsePlan(t *testing.T) {
+	changed := func(change func(*plan.Plan)) []byte {
+		p := testPlan()
+		change(p)
+		return p.Encode()
+	}
+	good := testPlan().Encode()
+	other := append([]byte{}, good...)
+	other[12]++ // the version
+	edited := planOf(good)
+	edited.plan = other
+	for name, tt := range map[string]struct {
+		d    *deployment
+		want string // "" if it is used, "none" if the other engine is
+	}{
+		"good":                  {planOf(good), ""},
+		"none":                  {&deployment{name: "x", rec: &record.Record{}}, "none"},
+		"of another version":    {planOf(other), "none"},
+		"not the recorded one":  {edited, "is not the one that was installed"},
+		"damaged":               {planOf(good[:len(good)-1]), "it ends too early"},
+		"another configuration": {planOf(changed(func(p *plan.Plan) { p.Config = strings.Repeat("0", 64) })), "for another configuration"},
+		"another image":         {planOf(changed(func(p *plan.Plan) { p.Rootfs = strings.Repeat("0", 64) })), "for another configuration or image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := tt.d.parsePlan()
+			switch {
+			case tt.want == "":
+				if err != nil || p == nil {
+					t.Errorf("got %v", err)
+				}
+			case tt.want == "none":
+				if !errors.Is(err, ErrNoPlan) {
+					t.Errorf("got %v", err)
+				}
+			case err == nil || errors.Is(err, ErrNoPlan) || !strings.Contains(err.Error(), tt.want) || hint.Of(err) == "":
+				t.Errorf("got %v, hint %q", err, hint.Of(err))
+			}
+		})
+	}
+}
+
+func TestPlanCredentials(t *testing.T) {
+	run := runDir(t.TempDir())
+	p := testPlan()
+	if _, err := planCredentials(p, "/run/credentials/x", "", run); !errors.Is(err, errNoMountPoint) {
+		t.Errorf("without a place: %v", err)
+	}
+	target, err := planCredentials(p, "/run/credentials/x", "/run/host/notify", run)
+	if err != nil || target != "/run/host/credentials" || len(p.Mounts) != 1 || p.Mounts[0].Set&unix.MOUNT_ATTR_RDONLY == 0 {
+		t.Errorf("got %q, %v, %+v", target, err, p.Mounts)
+	}
+	if _, err := os.Stat(run.credentials()); err != nil {
+		t.Error(err)
+	}
+	p = testPlan()
+	p.Mounts = []plan.Mount{{Type: "tmpfs", Target: "/run"}}
+	if target, err = planCredentials(p, "/run/credentials/x", "", run); err != nil || target != "/run/host/credentials" {
+		t.Errorf("got %q, %v", target, err)
+	}
+}
+
+// TestInitFile checks that the note about init is as good as libcontainer's own
+// state: both name a process beyond doubt.
+func TestInitFile(t *testing.T) {
+	run := runDir(t.TempDir())
+	if err := run.writeInit(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	if alive, err := run.alive("x"); !alive || err != nil {
+		t.Errorf("alive: %v, %v", alive, err)
+	}
+	if err := run.reconcile("x"); !errors.Is(err, errRunning) {
+		t.Errorf("reconcile: %v", err)
+	}
+	data, err := os.ReadFile(run.init())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The same PID, of a process that started at another time.
+	stale := strings.Replace(string(data), `"init_process_start":`, `"init_process_start":1`, 1)
+	if err := os.WriteFile(run.init(), []byte(stale), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.reconcile("x"); err != nil {
+		t.Errorf("reconcile: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(string(run), "init")); err == nil {
+		t.Error("the stale note is still there")
+	}
+}

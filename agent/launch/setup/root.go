@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/unitgen/plan"
+)
+
+// root is the container's root file system while it is made, before the process
+// lives in it.
+type root struct {
+	path string
+	fd   int // O_PATH
+}
+
+// openRoot makes the mount tree the container's own and puts the root file
+// system on top of itself: only a mount can become the root.
+func openRoot(dir string, propagation uint64) (*root, error) {
+	if err := unix.Mount("", "/", "", uintptr(propagation), ""); err != nil {
+		return nil, fmt.Errorf("set propagation: %w", err)
+	}
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return nil, fmt.Errorf("open root file system: %w", err)
+	}
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE})
+	if err != nil {
+		return nil, fmt.Errorf("make root file system private: %w", err)
+	}
+	if err := below(dir); err != nil {
+		return nil, err
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return nil, fmt.Errorf("mount root file system: %w", err)
+	}
+	return &root{dir, tree}, nil
+}
+
+// below makes the mount that dir is on private, so that what is mounted on dir
+// stays in this namespace.
+func below(dir string) error {
+	for ; ; dir = path.Dir(dir) {
+		err := unix.Mount("", dir, "", unix.MS_PRIVATE, "")
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINVAL) || dir == "/" {
+			return fmt.Errorf("make %s private: %w", dir, err)
+		}
+	}
+}
+
+// open opens a path of the container as the payload would find it. How the
+// image and its volumes arrange their links never leads outside.
+func (r *root) open(name string, flags uint64) (int, error) {
+	return unix.Openat2(r.fd, strings.TrimPrefix(name, "/"), &unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+// mkdir opens a directory of the container and makes what is missing of it.
+func (r *root) mkdir(dir string) (int, error) {
+	if dir == "/" || dir == "." {
+		return unix.FcntlInt(uintptr(r.fd), unix.F_DUPFD_CLOEXEC, 3)
+	}
+	fd, err := r.open(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
+	}
+	parent, err := r.mkdir(path.Dir(dir))
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(parent) }()
+	if err := unix.Mkdirat(parent, path.Base(dir), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		return -1, err
+	}
+	return r.open(dir, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// target opens the place of a mount, and makes it if the container lacks it: a
+// directory, or a file for what is no directory. known is its mode, 0 if it was
+// made.
+func (r *root) target(name string, file bool) (fd int, known uint32, err error) {
+	fd, err = r.open(name, unix.O_PATH)
+	if err == nil {
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err != nil {
+			return -1, 0, err
+		}
+		return fd, st.Mode, nil
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return -1, 0, err
+	}
+	if !file {
+		fd, err = r.mkdir(name)
+		return fd, 0, err
+	}
+	dir, err := r.mkdir(path.Dir(name))
+	if err != nil {
+		return -1, 0, err
+	}
+	defer func() { _ = unix.Close(dir) }()
+	made, err := unix.Openat(dir, path.Base(name), unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_WRONLY, 0o644)
+	if err != nil {
+		return -1, 0, err
+	}
+	_ = unix.Close(made)
+	fd, err = r.open(name, unix.O_PATH)
+	return fd, 0, err
+}
+
+// mount executes one mount of the plan.
+func (r *root) mount(m *plan.Mount) error {
+	if m.Bind() {
+		return r.bind(m)
+	}
+	kernel := m.Type == "proc" || m.Type == "sysfs"
+	if kernel {
+		if err := r.plain(m.Target); err != nil {
+			return err
+		}
+	}
+	fd, mode, err := r.target(m.Target, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := r.check(fd, m); err != nil {
+		return err
+	}
+	data, flags, kind := m.Data, uintptr(m.Flags), m.Type
+	switch {
+	case m.Type == "cgroup":
+		kind = "cgroup2"
+	case m.Type == "tmpfs" && mode != 0:
+		// A new tmpfs has the mode of the directory it covers.
+		data = fmt.Sprintf("mode=%04o", mode&0o7777)
+		if m.Data != "" {
+			data += "," + m.Data
+		}
+	}
+	if writable(m) {
+		flags &^= unix.MS_RDONLY // until everything is in it
+	}
+	// The descriptor is the target, by way of the working directory.
+	if err := unix.Fchdir(fd); err != nil {
+		return err
+	}
+	if err := unix.Mount(m.Source, ".", kind, flags, data); err != nil {
+		return err
+	}
+	if len(m.Propagation) == 0 {
+		return nil
+	}
+	top, err := r.open(m.Target, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(top) }()
+	return propagate(top, m.Propagation)
+}
+
+// writable reports whether things are put into a read-only mount before it
+// becomes read-only.
+func writable(m *plan.Mount) bool {
+	return m.Flags&unix.MS_RDONLY != 0 && (m.Type == "tmpfs" || m.Target == "/dev")
+}
+
+// bind shows a directory or file of the host in the container.
+func (r *root) bind(m *plan.Mount) error {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if m.Flags&unix.MS_REC != 0 {
+		flags |= unix.AT_RECURSIVE
+	}
+	tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(tree) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(tree, &st); err != nil {
+		return err
+	}
+	if m.Set|m.Clear != 0 {
+		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: m.Set, Attr_clr: m.Clear}); err != nil {
+			return err
+		}
+	}
+	fd, _, err := r.target(m.Target, st.Mode&unix.S_IFMT != unix.S_IFDIR)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := r.check(fd, m); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := propagate(tree, m.Propagation); err != nil {
+		return err
+	}
+	if m.RecSet|m.RecClear == 0 {
+		return nil
+	}
+	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: m.RecSet, Attr_clr: m.RecClear})
+}
+
+func propagate(mount int, all []uint64) error {
+	for _, p := range all {
+		flags := uint(unix.AT_EMPTY_PATH)
+		if p&unix.MS_REC != 0 {
+			flags |= unix.AT_RECURSIVE
+		}
+		if err := unix.MountSetattr(mount, "", flags, &unix.MountAttr{Propagation: p &^ unix.MS_REC}); err != nil {
+			return fmt.Errorf("set propagation: %w", err)
+		}
+	}
+	return nil
+}
+
+// plain refuses a target that is a link: proc and sysfs are where they seem to
+// be, or the payload could make masks and read-only paths miss them.
+func (r *root) plain(name string) error {
+	fd, err := unix.Openat2(r.fd, strings.TrimPrefix(name, "/"), &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+	switch {
+	case err == nil:
+		return unix.Close(fd)
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	}
+	return fmt.Errorf("the target is not an ordinary directory: %w", err)
+}
+
+// check refuses to cover the root, and anything in /proc: links in the image
+// could lead there.
+func (r *root) check(fd int, m *plan.Mount) error {
+	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return err
+	}
+	inside, ok := strings.CutPrefix(real, r.path+"/")
+	switch {
+	case !ok:
+		return fmt.Errorf("the target is %q, which is outside", real)
+	case inside == "proc" && m.Type != "proc", strings.HasPrefix(inside, "proc/"):
+		return fmt.Errorf("the target is in /proc")
+	}
+	return nil
+}
+
+// pivot makes the root file system this process's root, and lets go of the
+// host's.
+func (r *root) pivot() error {
+	old, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(old) }()
+	// Both names are the same directory: afterwards the old root covers the new
+	// one there, and is taken away.
+	if err := unix.Fchdir(r.fd); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := unix.Fchdir(old); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := unix.Mount("", ".", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	return unix.Close(r.fd)
+}

@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	case verb == "exec":
 		return execute(rest)
 	case verb == "run":
-		return runBundle(rest)
+		return runBundle(ctx, rest)
 	case verb == "cleanup" && len(rest) == 1:
 		return cleanup(ctx, rest[0])
 	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":

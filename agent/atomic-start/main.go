@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"github.com/atomic-agent/atomic/agent/launch"
@@ -32,6 +33,9 @@ func init() { runtime.LockOSThread() }
 func main() {
 	if o, err := setup.ParseOrder(os.Args[1:]); err == nil {
 		setup.Main(o)
+	}
+	if len(os.Args) == 6 && os.Args[1] == "run" {
+		os.Exit(run(os.Args[2:]))
 	}
 	if len(os.Args) != 3 || os.Args[1] != "start" {
 		fmt.Fprintln(os.Stderr, "usage: atomic-start start NAME")
@@ -62,6 +66,21 @@ func start(ctx context.Context, name string) error {
 		return err
 	}
 	return other(name)
+}
+
+// run runs a compiled bundle, for `atomic-launch run --engine plan`: the
+// descriptor of the plan, an ID, the root file system and a PID file.
+func run(args []string) int {
+	fd, err := strconv.Atoi(args[0])
+	if err != nil {
+		return exit(err)
+	}
+	syscall.CloseOnExec(fd)
+	code, err := launch.RunPlan(os.NewFile(uintptr(fd), "plan"), launch.PlannedBundle{ID: args[1], Root: args[2], PIDFile: args[3]})
+	if err != nil {
+		return exit(err)
+	}
+	return code
 }
 
 // other becomes the other engine.

@@ -67,7 +67,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	init, err := clone(p, setup.Order{Name: name, Root: d.rootfs(), Passed: len(passed)}, passed)
+	init, err := clone(p, setup.Order{Name: name, Root: d.rootfs(), Passed: len(passed)}, passed, unix.CLONE_PARENT)
 	if err != nil {
 		return fmt.Errorf("create container %q: %w", name, err)
 	}
@@ -188,9 +188,9 @@ type plannedInit struct {
 }
 
 // clone makes init, in its namespaces and in this process's cgroup, and gives
-// it the plan. Init executes this very program, by way of a read-only view of
+// it the plan; how is CLONE_PARENT or nothing. Init executes this very program, by way of a read-only view of
 // it: no payload can ever open what the host runs for writing.
-func clone(p *plan.Plan, o setup.Order, passed []*os.File) (*plannedInit, error) {
+func clone(p *plan.Plan, o setup.Order, passed []*os.File, how uintptr) (*plannedInit, error) {
 	exe, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open launcher: %w", err)
@@ -211,7 +211,7 @@ func clone(p *plan.Plan, o setup.Order, passed []*os.File) (*plannedInit, error)
 	init.pid, err = syscall.ForkExec(o.Program(), append([]string{"atomic-start"}, o.Args()...), &syscall.ProcAttr{
 		Files: append(files, uintptr(pair[1]), uintptr(exe)),
 		Sys: &syscall.SysProcAttr{
-			Cloneflags: uintptr(p.Namespaces) | unix.CLONE_PARENT,
+			Cloneflags: uintptr(p.Namespaces) | how,
 			Setsid:     true,
 			PidFD:      &init.fd,
 		},

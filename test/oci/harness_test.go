@@ -37,6 +37,7 @@ type engine struct {
 // engines begin with the reference that all others are compared with.
 var engines = []engine{
 	{name: "oci", command: `/usr/libexec/atomic/atomic-launch run --engine oci --bundle . --id "$id"`},
+	{name: "plan", command: `/usr/libexec/atomic/atomic-launch run --engine plan --bundle . --id "$id"`, refuses: "is not on the list"},
 	{name: "runc", command: `runc run --bundle . "$id"`},
 	{name: "crun", command: `crun run --bundle . "$id"`},
 }

@@ -17,9 +17,13 @@ import (
 // root is the container's root file system while it is made, before the process
 // lives in it.
 type root struct {
-	path string
-	fd   int // O_PATH
+	path  string
+	fd    int // O_PATH
+	links int // to nowhere that were followed
 }
+
+// maxLinks is the kernel's own limit.
+const maxLinks = 40
 
 // openRoot makes the mount tree the container's own and puts the root file
 // system on top of itself: only a mount can become the root.
@@ -41,7 +45,7 @@ func openRoot(dir string, propagation uint64) (*root, error) {
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return nil, fmt.Errorf("mount root file system: %w", err)
 	}
-	return &root{dir, tree}, nil
+	return &root{path: dir, fd: tree}, nil
 }
 
 // below makes the mount that dir is on private, so that what is mounted on dir
@@ -81,10 +85,48 @@ func (r *root) mkdir(dir string) (int, error) {
 		return -1, err
 	}
 	defer func() { _ = unix.Close(parent) }()
-	if err := unix.Mkdirat(parent, path.Base(dir), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+	err = unix.Mkdirat(parent, path.Base(dir), 0o755)
+	if errors.Is(err, unix.EEXIST) {
+		// A link to nowhere: what it names is made.
+		link := make([]byte, unix.PathMax)
+		if n, err := unix.Readlinkat(parent, path.Base(dir), link); err == nil {
+			return r.mkdirLinked(parent, string(link[:n]))
+		}
+	} else if err != nil {
 		return -1, err
 	}
 	return r.open(dir, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// mkdirLinked makes the directory that a link in parent names.
+func (r *root) mkdirLinked(parent int, link string) (int, error) {
+	if r.links++; r.links > maxLinks {
+		return -1, unix.ELOOP
+	}
+	if !path.IsAbs(link) {
+		where, err := r.where(parent)
+		if err != nil {
+			return -1, err
+		}
+		link = path.Join(where, link)
+	}
+	return r.mkdir(path.Clean(link))
+}
+
+// where returns the path of a descriptor within the root.
+func (r *root) where(fd int) (string, error) {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return "", err
+	}
+	if name == r.path {
+		return "/", nil
+	}
+	inside, ok := strings.CutPrefix(name, r.path+"/")
+	if !ok {
+		return "", fmt.Errorf("the target is %q, which is outside", name)
+	}
+	return "/" + inside, nil
 }
 
 // target opens the place of a mount, and makes it if the container lacks it: a
@@ -249,16 +291,13 @@ func (r *root) plain(name string) error {
 // check refuses to cover the root, and anything in /proc: links in the image
 // could lead there.
 func (r *root) check(fd int, m *plan.Mount) error {
-	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err != nil {
+	switch inside, err := r.where(fd); {
+	case err != nil:
 		return err
-	}
-	inside, ok := strings.CutPrefix(real, r.path+"/")
-	switch {
-	case !ok:
-		return fmt.Errorf("the target is %q, which is outside", real)
-	case inside == "proc" && m.Type != "proc", strings.HasPrefix(inside, "proc/"):
-		return fmt.Errorf("the target is in /proc")
+	case inside == "/":
+		return errors.New("the target is the root")
+	case inside == "/proc" && m.Type != "proc", strings.HasPrefix(inside, "/proc/"):
+		return errors.New("the target is in /proc")
 	}
 	return nil
 }

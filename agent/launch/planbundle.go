@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/agent/launch/setup"
+	"github.com/atomic-agent/atomic/unitgen/plan"
+)
+
+// PlannedBundle is the bundle of a plan: what is left of a Bundle when its
+// config.json has been compiled. It exists to compare the engines.
+type PlannedBundle struct {
+	ID, Root string
+	// PIDFile receives init's PID before the payload runs, if it is not empty.
+	PIDFile string
+}
+
+// RunPlan runs a plan in the foreground, in the caller's own cgroup, and returns
+// the payload's exit code: 128 plus the signal's number if a signal ended it.
+func RunPlan(in io.Reader, b PlannedBundle) (int, error) {
+	content, err := io.ReadAll(io.LimitReader(in, plan.MaxSize+1))
+	if err != nil {
+		return 1, fmt.Errorf("read plan: %w", err)
+	}
+	p, err := plan.Parse(content)
+	if err != nil {
+		return 1, err
+	}
+	init, err := clone(p, setup.Order{Name: b.ID, Root: b.Root}, nil, 0)
+	if err != nil {
+		return 1, fmt.Errorf("create container %q: %w", b.ID, err)
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	go func() {
+		for s := range signals {
+			if n, ok := s.(unix.Signal); ok {
+				_ = unix.PidfdSendSignal(init.fd, n, nil, 0)
+			}
+		}
+	}()
+	if err = init.waitMade(); err == nil && b.PIDFile != "" {
+		err = replace(b.PIDFile, []byte(strconv.Itoa(init.pid)))
+	}
+	if err == nil {
+		err = init.release()
+	}
+	if err != nil {
+		_ = unix.Close(init.socket)
+	}
+	var status unix.WaitStatus
+	if _, werr := wait4(init.pid, &status); werr != nil {
+		return 1, errors.Join(err, fmt.Errorf("wait for container %q: %w", b.ID, werr))
+	}
+	if status.Signaled() {
+		return 128 + int(status.Signal()), err
+	}
+	return status.ExitStatus(), err
+}

@@ -120,7 +120,7 @@ type harness struct {
 
 // counts are how often scripts do something at random or measure; the
 // environment variable ATOMIC_TEST_NAME has another number.
-var counts = map[string]string{"KILLS": "40", "GAPS": "5"}
+var counts = map[string]string{"KILLS": "15", "GAPS": "5"}
 
 // state is what a script's commands work with.
 type state struct {

@@ -22,6 +22,7 @@ import (
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/mount"
 	"github.com/atomic-agent/atomic/internal/atomicfile"
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/unitgen"
 )
 
@@ -40,6 +41,9 @@ func (a *Agent) place(p *prepared, from *deployment) ([]intent.Step, error) {
 		return nil, err
 	}
 	p.d.rec.Atomic.Directories = union(held, a.directories(p, owned))
+	if p.d.rec.Atomic.Made, err = a.willMake(p); err != nil {
+		return nil, err
+	}
 	if err := a.writeCopies(p); err != nil {
 		return nil, err
 	}
@@ -94,8 +98,12 @@ func (a *Agent) directories(p *prepared, owned map[string]bool) []string {
 	for _, u := range p.d.rec.Atomic.Units {
 		add(filepath.Dir(u.Path))
 	}
-	for _, dir := range tmpfilesDirs(p.out.Tmpfiles) {
-		add(dir)
+	for _, l := range simpleLines(p.out.Tmpfiles) {
+		if l.dir {
+			add(l.path)
+		} else {
+			add(filepath.Dir(l.path))
+		}
 	}
 	for _, f := range p.d.rec.InstalledFiles {
 		delete(need, f) // an entry of its own
@@ -106,19 +114,6 @@ func (a *Agent) directories(p *prepared, owned map[string]bool) []string {
 	}
 	slices.Sort(list) // parents come first
 	return list
-}
-
-// tmpfilesDirs returns the directories that a tmpfiles.d(5) file makes.
-func tmpfilesDirs(content []byte) []string {
-	var dirs []string
-	for line := range strings.Lines(string(content)) {
-		f := strings.Fields(line)
-		if len(f) < 2 || !strings.ContainsAny(f[0][:1], "dDvqQ") || strings.ContainsAny(f[1], `%"'\`) || !filepath.IsAbs(f[1]) {
-			continue
-		}
-		dirs = append(dirs, filepath.Clean(f[1]))
-	}
-	return dirs
 }
 
 // heldDirectories are the directories that any deployment of a container
@@ -188,6 +183,9 @@ func (a *Agent) writeCopies(p *prepared) error {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o711); err != nil {
+		if errors.Is(err, fs.ErrExist) { // since the generation was chosen
+			err = hint.New(fmt.Errorf("%s.%d is a container", p.d.name, p.d.gen), "run the command again: it takes another number")
+		}
 		return err
 	}
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // others may pass, as a user namespace's root must

@@ -18,6 +18,7 @@ import (
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/internal/atomicfile"
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 )
 
@@ -142,7 +143,10 @@ func (a *Agent) currentGeneration(name string) (int, error) {
 		return intent.None, nil
 	}
 	if errors.Is(err, syscall.EINVAL) {
-		return intent.None, fmt.Errorf("%s is not a symlink: the name belongs to a deployment of another container", a.host.Current(name))
+		if other := name[:max(strings.LastIndexByte(name, '.'), 0)]; other != "" {
+			return intent.None, hint.New(fmt.Errorf("%s is a deployment of the container %s", name, other), "choose another name with --name; nothing was installed")
+		}
+		return intent.None, fmt.Errorf("%s is not a symlink", a.host.Current(name))
 	}
 	if err != nil {
 		return intent.None, err

@@ -59,6 +59,11 @@ func (a *Agent) steps(from, to *deployment) ([]intent.Step, error) {
 		}
 	}
 	if to == nil && from != nil {
+		made, err := a.unmake(from.name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, made...)
 		held, err := a.heldDirectories(from.name)
 		if err != nil {
 			return nil, err
@@ -181,6 +186,9 @@ func (a *Agent) backward(steps []intent.Step, from *deployment) error {
 // move takes one path from a state to another. d has the content of the latter.
 func (a *Agent) move(s intent.Step, from, to string, d *deployment) error {
 	path := a.host.Path(s.Path)
+	if s.Straight && !straight(filepath.Dir(path)) {
+		return nil
+	}
 	if s.Kind != intent.Dir {
 		// Left by a crash in the middle of this very step.
 		if err := os.Remove(atomicfile.Temp(path)); err != nil && !gone(err) {
@@ -204,6 +212,12 @@ func (a *Agent) move(s intent.Step, from, to string, d *deployment) error {
 		return fmt.Errorf("write %s: %w", s.Path, err)
 	}
 	return nil
+}
+
+// straight reports whether no symlink leads to a directory.
+func straight(dir string) bool {
+	real, err := filepath.EvalSymlinks(dir)
+	return err == nil && real == dir
 }
 
 func (a *Agent) remove(s intent.Step, path string) error {

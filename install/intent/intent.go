@@ -86,6 +86,9 @@ type Step struct {
 	// for a symlink; "0" for a directory); "" means that nothing is there.
 	Before string `json:"before"`
 	After  string `json:"after"`
+	// Straight steps are not taken if a symlink leads to their directory: the
+	// container may have put it there.
+	Straight bool `json:"straight,omitempty"`
 }
 
 // File name of a container's intent in dir.

@@ -117,6 +117,11 @@ func (r *Record) check() error {
 			bad("directory %q is not a clean absolute path", p)
 		}
 	}
+	for _, p := range a.Made {
+		if !cleanAbs(p) {
+			bad("made file %q is not a clean absolute path", p)
+		}
+	}
 	return errors.Join(append(problems, r.checkStart())...)
 }
 

@@ -79,6 +79,9 @@ type Deployment struct {
 	// deployment (made for its files, or by its tmpfiles.d file), parents
 	// first; uninstall removes those that are empty.
 	Directories []string `json:"directories,omitempty"`
+	// Made are the files and symlinks that exist because of a tmpfiles.d file
+	// of the container; uninstall removes those that are as they were made.
+	Made []string `json:"made,omitempty"`
 
 	Start Start `json:"start"`
 }

@@ -46,6 +46,7 @@ func contractImages() []Image {
 		contract("pidfile", "the detached form: PIDFile=, ExecStopPost=, $$MAINPID"),
 		contract("verbatim", "config.json, which wins over its template and is taken as it is"),
 		contract("files", "noContainerService: host files only, renamed and rendered"),
+		contract("tmpfiles", "tmpfiles lines that make files and symlinks"),
 		contract("run-sh", "no templates at all, only the run.sh that the default configuration runs"),
 		contract("links", "host files that are symbolic links: to a later one, to a file, to nothing; an empty directory", Files{
 			"exports/hostfs/usr/local/share/links/a":     symlink("b"),

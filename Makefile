@@ -42,6 +42,7 @@ install:
 	install -d $(DESTDIR)/usr/sbin $(unitdir)/multi-user.target.wants
 	ln -sfn ../libexec/atomic/atomic-launch $(DESTDIR)/usr/sbin/mount.atomic
 	install -D -m 0644 -t $(unitdir) packaging/systemd/atomic.slice packaging/systemd/atomic-register.service packaging/systemd/atomic-settle.service packaging/systemd/atomic-update.service packaging/systemd/atomic-update.timer
+	install -m 0644 -t $(unitdir) packaging/systemd/atomic-notify@.socket packaging/systemd/atomic-notify@.service
 	ln -sfn ../atomic-register.service ../atomic-settle.service -t $(unitdir)/multi-user.target.wants
 	install -D -m 0644 packaging/tmpfiles.d/atomic.conf $(DESTDIR)/usr/lib/tmpfiles.d/atomic.conf
 	install -D -m 0644 docs/atomic.conf $(DESTDIR)/etc/atomic/atomic.conf

@@ -65,6 +65,10 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	if launched && !assigned(r.settings, "Unit", "SourcePath") {
 		line("SourcePath=%s", escapeSpecifiers(r.in.DestDir+"/config.json"))
 	}
+	if r.out.Notify == notifyFilter {
+		line("Wants=atomic-notify@%s.socket", r.in.Name)
+		line("After=atomic-notify@%s.socket", r.in.Name)
+	}
 	unitLines, serviceLines := r.properties()
 	for _, p := range unitLines {
 		line("%s", p)
@@ -72,8 +76,20 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	line("")
 	line("[Service]")
 	if launched {
-		line("Type=notify")
-		line("NotifyAccess=main")
+		switch kind, _ := last(r.settings, "Service", "Type"); kind {
+		case "oneshot": // started when the payload has ended
+			line("Type=oneshot")
+		case "notify-reload":
+			line("Type=notify") // for systemd 252, which ignores the next line
+			line("Type=notify-reload")
+		default:
+			line("Type=notify")
+		}
+		if r.out.Notify == notifyRaw {
+			line("NotifyAccess=all") // any process of the container, as elsewhere
+		} else {
+			line("NotifyAccess=main")
+		}
 		line("PIDFile=%s", pidFile(r.in.Name))
 		line("RuntimeDirectory=atomic/%s", r.in.Name)
 		if unset("KillMode") {
@@ -86,10 +102,6 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		// replaces what a crash left.
 		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 {
 			line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
-		}
-		if !unset("WatchdogSec") {
-			r.warnf("WatchdogSec= is turned off: the payload can report that it is ready, but not that it is alive")
-			line("WatchdogSec=0")
 		}
 	}
 	if unset("Slice") {
@@ -105,6 +117,10 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	}
 	for _, p := range serviceLines {
 		line("%s", p)
+	}
+	if launched && r.watched() && r.out.Notify == notifyLauncher {
+		r.warnf("WatchdogSec= is turned off: the unit is not of Type=notify, so nobody would say that the payload is alive")
+		line("WatchdogSec=0")
 	}
 	return []byte(b.String())
 }

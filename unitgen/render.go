@@ -209,9 +209,11 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 		spec = &rspec.Spec{Process: &rspec.Process{}, Linux: &rspec.Linux{}}
 		launched = false
 	}
-	r.out.Notify = "launcher"
-	if t, _ := last(r.settings, "Service", "Type"); launched && (t == "notify" || t == "notify-reload") {
-		r.out.Notify = "relay"
+	r.out.Notify = notifyLauncher
+	if launched {
+		r.out.Notify = r.notifyMode(spec)
+	}
+	if r.out.Notify != notifyLauncher {
 		r.out.NotifyPath = r.notifyMount(spec)
 	}
 	r.out.DropIn = r.dropIn(spec, launched)

@@ -165,7 +165,7 @@ type Output struct {
 	UseLinks bool
 
 	StopSignal string // "SIGTERM"
-	Notify     string // "relay" or "launcher", see record.Start
+	Notify     string // see record.Start
 	NotifyPath string
 	// Health is the health check, nil if there is none.
 	Health *Health

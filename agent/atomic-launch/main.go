@@ -22,6 +22,7 @@ const usage = `usage: atomic-launch start NAME
        atomic-launch exec [-t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
        atomic-launch cleanup NAME
        atomic-launch register --pending
+       atomic-launch notify NAME
        atomic-launch run --bundle DIR [--id ID] [--engine oci] [--pid-file FILE]
        atomic-launch mount WHAT WHERE [-o OPTIONS]
 `
@@ -51,6 +52,8 @@ func run(ctx context.Context, args []string) error {
 		return start(ctx, rest[0])
 	case verb == "exec":
 		return execute(rest)
+	case verb == "notify" && len(rest) == 1:
+		return forward(rest[0])
 	case verb == "run":
 		return runBundle(ctx, rest)
 	case verb == "cleanup" && len(rest) == 1:

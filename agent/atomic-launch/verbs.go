@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 
 	"github.com/sirupsen/logrus"
 
@@ -63,4 +64,13 @@ func registerPending(ctx context.Context) error {
 	}
 	l.Registrar = machined.Client{Host: l.Host, Activate: true}
 	return l.RegisterPending(ctx)
+}
+
+// forward serves the socket of atomic-notify@NAME.socket, which systemd passes
+// as descriptor 3.
+func forward(name string) error {
+	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || os.Getenv("LISTEN_FDS") != "1" {
+		return errors.New("no socket was passed, atomic-notify@.service runs this command")
+	}
+	return newLauncher().Forward(name, 3)
 }

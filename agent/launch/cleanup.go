@@ -46,7 +46,7 @@ func (l Launcher) Cleanup(ctx context.Context, name string, bus Unregistrar) err
 		failed = append(failed, fmt.Errorf("unregister %q: %w", name, err))
 	}
 	failed = append(failed, run.reconcile(name))
-	for _, file := range []string{run.pid(), run.pending(), run.relay()} {
+	for _, file := range []string{run.pid(), run.pending(), run.relay(), run.newRelay()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = append(failed, err)
 		}

@@ -21,6 +21,9 @@ const (
 	// notifyLauncher: the payload never notifies; the launcher reports READY=1
 	// once it has been executed.
 	notifyLauncher = "launcher"
+	// notifyFilter: like relay, and afterwards what cannot harm the host passes
+	// through atomic-notify@NAME.socket.
+	notifyFilter = "filter"
 	// notifyRaw: the payload has systemd's own socket. Only install may decide
 	// so, for payloads that cannot speak with the host's uid 0.
 	notifyRaw = "raw"
@@ -48,7 +51,7 @@ type envInput struct {
 	unit   []string // the launcher's own environment
 
 	notify      string // mode
-	notifyPath  string // the socket inside, for relay
+	notifyPath  string // the socket inside, unless the mode is launcher
 	privatePIDs bool   // the payload is PID 1
 	listen      int    // passed sockets
 	credentials string // directory inside, or ""
@@ -76,11 +79,10 @@ func payloadEnv(in envInput) []string {
 	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
 		env.unset(name)
 	}
-	switch in.notify {
-	case notifyRelay:
+	if in.notify != notifyLauncher {
 		env.set("NOTIFY_SOCKET=" + in.notifyPath)
-	case notifyRaw:
-		env.set("NOTIFY_SOCKET=" + unit.get("NOTIFY_SOCKET"))
+	}
+	if in.notify == notifyFilter || in.notify == notifyRaw {
 		if usec := unit.get("WATCHDOG_USEC"); usec != "" {
 			env.set("WATCHDOG_USEC=" + usec)
 			if in.privatePIDs {

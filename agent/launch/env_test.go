@@ -44,6 +44,17 @@ func TestPayloadEnv(t *testing.T) {
 			},
 			"NOTIFY_SOCKET=/run/host/notify",
 		},
+		"filter": {
+			envInput{
+				unit:   []string{"NOTIFY_SOCKET=/run/systemd/notify", "WATCHDOG_USEC=5", "WATCHDOG_PID=9"},
+				notify: notifyFilter, notifyPath: "/run/host/notify", privatePIDs: true,
+			},
+			"NOTIFY_SOCKET=/run/host/notify WATCHDOG_USEC=5 WATCHDOG_PID=1",
+		},
+		"raw, in the host's PID namespace": {
+			envInput{unit: []string{"WATCHDOG_USEC=5", "WATCHDOG_PID=9"}, notify: notifyRaw, notifyPath: "/.host/notify"},
+			"NOTIFY_SOCKET=/.host/notify WATCHDOG_USEC=5",
+		},
 		"launcher notifies": {
 			envInput{config: []string{"NOTIFY_SOCKET=/x"}, unit: []string{"NOTIFY_SOCKET=/run/systemd/notify"}, notify: notifyLauncher},
 			"",

@@ -26,6 +26,7 @@ func (r runDir) container(name string) string { return filepath.Join(r.state(), 
 func (r runDir) fifo(name string) string      { return filepath.Join(r.container(name), "exec.fifo") }
 func (r runDir) host() string                 { return filepath.Join(string(r), "host") }
 func (r runDir) relay() string                { return filepath.Join(r.host(), "notify") }
+func (r runDir) newRelay() string             { return r.relay() + ".new" }
 func (r runDir) credentials() string          { return filepath.Join(r.host(), "credentials") }
 func (r runDir) init() string                 { return filepath.Join(string(r), "init") }
 func (r runDir) pid() string                  { return filepath.Join(string(r), "pid") }

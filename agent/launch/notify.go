@@ -69,6 +69,7 @@ func (m manager) sendmsg(text string, oob []byte) error {
 type relay struct {
 	fd   int
 	unit string // cgroup of the unit
+	late bool   // pass on what may be said after READY=1 as well
 }
 
 // listenRelay opens the socket for everyone in the container.
@@ -94,8 +95,9 @@ func listenRelay(path, unit string) (*relay, error) {
 	}
 }
 
+// close may be called on nil.
 func (r *relay) close() {
-	if r.fd >= 0 {
+	if r != nil && r.fd >= 0 {
 		_ = unix.Close(r.fd)
 		r.fd = -1
 	}
@@ -119,10 +121,10 @@ func (r *relay) receive() (string, error) {
 	for _, fd := range fds {
 		_ = unix.Close(fd)
 	}
-	if n > maxNotify || !r.mine(sender) {
+	if n > maxNotify || r.unit == "" || !r.mine(sender) {
 		return "", nil
 	}
-	return filter(string(buf[:n])), nil
+	return filter(string(buf[:n]), r.late), nil
 }
 
 // mine reports whether the sender is in the unit's cgroup. A sender that has
@@ -154,7 +156,8 @@ func control(oob []byte) (pid int, fds []int) {
 // filter keeps the assignments that say something about the sender alone.
 // MAINPID=, FDSTORE=, NOTIFYACCESS= and the like would give a container power
 // over other processes of the host and are dropped, as is everything unknown.
-func filter(datagram string) string {
+// What means nothing before a container is ready passes only late.
+func filter(datagram string, late bool) string {
 	if !utf8.ValidString(datagram) || strings.ContainsRune(datagram, 0) {
 		return ""
 	}
@@ -165,7 +168,10 @@ func filter(datagram string) string {
 		case !ok:
 		case name == "READY" && value == "1",
 			name == "STATUS",
-			name == "EXTEND_TIMEOUT_USEC" && isNumber(value):
+			name == "EXTEND_TIMEOUT_USEC" && isNumber(value),
+			late && (name == "RELOADING" || name == "STOPPING") && value == "1",
+			late && name == "WATCHDOG" && (value == "1" || value == "trigger"),
+			late && (name == "MONOTONIC_USEC" || name == "ERRNO") && isNumber(value):
 			keep = append(keep, line)
 		}
 	}

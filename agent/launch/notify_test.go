@@ -5,6 +5,7 @@ package launch
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -42,7 +43,7 @@ func TestFilter(t *testing.T) {
 		"no assignment":     {"READY", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := filter(tt.in)
+			got := filter(tt.in, false)
 			if got != tt.want || ready(got) != tt.ready {
 				t.Errorf("got %q, ready %t", got, ready(got))
 			}
@@ -50,18 +51,41 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+func TestFilterLate(t *testing.T) {
+	for in, want := range map[string]string{
+		"RELOADING=1\nMONOTONIC_USEC=12":    "RELOADING=1\nMONOTONIC_USEC=12",
+		"RELOADING=0":                       "",
+		"MONOTONIC_USEC=x":                  "",
+		"STOPPING=1\nSTATUS=Bye":            "STOPPING=1\nSTATUS=Bye",
+		"WATCHDOG=1":                        "WATCHDOG=1",
+		"WATCHDOG=trigger":                  "WATCHDOG=trigger",
+		"WATCHDOG=2":                        "",
+		"WATCHDOG_USEC=0":                   "",
+		"ERRNO=2":                           "ERRNO=2",
+		"READY=1":                           "READY=1",
+		"MAINPID=1\nWATCHDOG=1":             "WATCHDOG=1",
+		"FDSTORE=1\nFDNAME=x":               "",
+		"NOTIFYACCESS=all\nRESTART_RESET=1": "",
+	} {
+		if got := filter(in, true); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzFilter(f *testing.F) {
-	for _, s := range []string{"READY=1\nSTATUS=x", "MAINPID=1", "STATUS=\nMAINPID=1", "EXTEND_TIMEOUT_USEC=1\n\nREADY=1"} {
+	passes := strings.Fields("READY STATUS EXTEND_TIMEOUT_USEC RELOADING STOPPING WATCHDOG MONOTONIC_USEC ERRNO")
+	for _, s := range []string{"READY=1\nSTATUS=x", "WATCHDOG=1\nRELOADING=1", "MAINPID=1", "STATUS=\nMAINPID=1", "EXTEND_TIMEOUT_USEC=1\n\nREADY=1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		out := filter(in)
-		if !utf8.ValidString(out) || strings.ContainsRune(out, 0) || filter(out) != out {
+		out := filter(in, true)
+		if !utf8.ValidString(out) || strings.ContainsRune(out, 0) || filter(out, true) != out {
 			t.Fatalf("%q became %q", in, out)
 		}
 		for line := range strings.SplitSeq(out, "\n") {
 			name, _, _ := strings.Cut(line, "=")
-			if out != "" && name != "READY" && name != "STATUS" && name != "EXTEND_TIMEOUT_USEC" {
+			if out != "" && !slices.Contains(passes, name) {
 				t.Fatalf("%q passed as %q", in, out)
 			}
 			if out != "" && !strings.Contains("\n"+in+"\n", "\n"+line+"\n") {
@@ -170,5 +194,48 @@ func TestNobodyToNotify(t *testing.T) {
 	}
 	if err := (manager{filepath.Join(t.TempDir(), "none")}).send("READY=1"); err == nil {
 		t.Error("sent to a socket that does not exist")
+	}
+}
+
+// The late socket takes the launcher's place without a moment in which there is
+// none, and what the launcher's own still held is not lost.
+func TestUseLate(t *testing.T) {
+	unit, err := ownCgroup(0)
+	if err != nil {
+		t.Skip(err)
+	}
+	run := runDir(t.TempDir())
+	if err := run.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	early, err := listenRelay(run.relay(), unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.close()
+	early.late = true
+	path := filepath.Join(t.TempDir(), "late")
+	late, err := listenRelay(path, unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.close()
+	late.late = true
+	payload := manager{run.relay()}
+	for _, text := range []string{"WATCHDOG=1", "MAINPID=1", "STATUS=a"} {
+		if err := payload.send(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := early.useLate(run, path)
+	if err != nil || !slices.Equal(left, []string{"WATCHDOG=1", "STATUS=a"}) {
+		t.Errorf("left %q, %v", left, err)
+	}
+	early.close()
+	if err := payload.send("STOPPING=1"); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := late.receive(); text != "STOPPING=1" || err != nil {
+		t.Errorf("got %q, %v", text, err)
 	}
 }

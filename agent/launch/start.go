@@ -78,14 +78,12 @@ func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator
 		return fmt.Errorf("container %q was changed while it was started", name)
 	}
 
-	var inside *relay
-	if d.rec.Atomic.Start.Notify == notifyRelay {
-		if inside, err = listenRelay(run.relay(), unit); err != nil {
-			init.kill()
-			return err
-		}
-		defer inside.close()
+	inside, err := l.listen(run, d, unit)
+	if err != nil {
+		init.kill()
+		return err
 	}
+	defer inside.close()
 	adopted, err := l.handOver(run, init)
 	if err != nil {
 		init.kill()
@@ -100,7 +98,29 @@ func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator
 		init.kill()
 		return fmt.Errorf("release container %q: %w", name, err)
 	}
-	return l.waitReady(d, init, inside)
+	return l.waitReady(run, d, init, inside)
+}
+
+// listen puts a notification socket where the payload looks for one. The
+// launcher's own is returned; there is none if the payload has systemd's, or
+// wants none.
+func (l Launcher) listen(run runDir, d *deployment, unit string) (*relay, error) {
+	switch d.rec.Atomic.Start.Notify {
+	case notifyRaw:
+		return nil, linkRaw(run, l.Notify)
+	case notifyLauncher:
+		return nil, nil
+	case notifyRelay:
+		if os.Getenv("WATCHDOG_USEC") != "" {
+			l.Log.Warn("the unit has a watchdog that its payload cannot reach: " +
+				"install with --property WatchdogSec=, instead of setting it later")
+		}
+	}
+	inside, err := listenRelay(run.relay(), unit)
+	if err == nil {
+		inside.late = d.rec.Atomic.Start.Notify == notifyFilter
+	}
+	return inside, err
 }
 
 // Abandon ends the creator after the launcher has failed.
@@ -166,7 +186,7 @@ func (l Launcher) register(ctx context.Context, run runDir, d *deployment, init 
 
 // waitReady reports readiness to systemd in init's name and returns. If init
 // exits first there is nothing to report: systemd has its exit status already.
-func (l Launcher) waitReady(d *deployment, init *initProcess, inside *relay) error {
+func (l Launcher) waitReady(run runDir, d *deployment, init *initProcess, inside *relay) error {
 	systemd := manager{l.Notify}
 	switch d.rec.Atomic.Start.Notify {
 	case notifyRaw:
@@ -196,7 +216,7 @@ func (l Launcher) waitReady(d *deployment, init *initProcess, inside *relay) err
 				}
 			}
 			if ready(text) {
-				return nil
+				return l.handOverNotify(run, d, init, inside)
 			}
 			continue
 		}
@@ -204,4 +224,22 @@ func (l Launcher) waitReady(d *deployment, init *initProcess, inside *relay) err
 			return nil
 		}
 	}
+}
+
+// handOverNotify is the end of a relay. What the payload says from now on
+// reaches systemd without the launcher, if the unit wants to hear it.
+func (l Launcher) handOverNotify(run runDir, d *deployment, init *initProcess, inside *relay) error {
+	if !inside.late {
+		return nil
+	}
+	left, err := inside.useLate(run, l.Host.Notify(d.name))
+	if err != nil {
+		return fmt.Errorf("open the way of later notifications: %w", err)
+	}
+	for _, text := range left {
+		if err := (manager{l.Notify}).sendAs(init.pid, text); err != nil {
+			return init.ignoreGone(err)
+		}
+	}
+	return nil
 }

@@ -133,8 +133,10 @@ func (r *Record) checkStart() error {
 	if s.Unit != r.Atomic.Name+".service" {
 		return fmt.Errorf("unit %q does not belong to container %q", s.Unit, r.Atomic.Name)
 	}
-	if s.Notify != "relay" && s.Notify != "launcher" {
-		return fmt.Errorf("notify %q is neither relay nor launcher", s.Notify)
+	switch s.Notify {
+	case "relay", "filter", "raw", "launcher":
+	default:
+		return fmt.Errorf("notify %q is none of relay, filter, raw and launcher", s.Notify)
 	}
 	switch {
 	case s.Engine == "oci" && s.PlanSHA256 == "":
@@ -147,7 +149,7 @@ func (r *Record) checkStart() error {
 	if h := s.Health; h != nil && (len(h.Test) == 0 || h.Interval <= 0 || h.Timeout <= 0 || h.StartPeriod < 0 || h.Retries <= 0) {
 		return errors.New("health check without a command, or with times that are none")
 	}
-	if s.Notify == "relay" && !cleanAbs(s.NotifyPath) {
+	if s.Notify != "launcher" && !cleanAbs(s.NotifyPath) {
 		return fmt.Errorf("notifyPath %q is not a clean absolute path", s.NotifyPath)
 	}
 	return nil

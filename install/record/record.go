@@ -138,11 +138,12 @@ type Start struct {
 	// StopSignal is the signal name of KillSignal=, for example "SIGTERM".
 	StopSignal string `json:"stopSignal"`
 	// Notify says who reports readiness: "relay" (the payload notifies and the
-	// launcher passes on READY=1 only) or "launcher" (the launcher reports
-	// READY=1 once the payload has been executed).
+	// launcher passes on READY=1 only), "filter" (afterwards everything harmless
+	// passes a filter), "raw" (the payload has systemd's socket) or "launcher"
+	// (the launcher reports READY=1 once the payload has been executed).
 	Notify string `json:"notify"`
 	// NotifyPath is where the payload finds its notification socket; empty
-	// unless Notify is "relay".
+	// if Notify is "launcher".
 	NotifyPath string `json:"notifyPath,omitempty"`
 	// Register says whether the container is registered with systemd-machined.
 	Register bool `json:"register"`

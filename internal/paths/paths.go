@@ -76,6 +76,9 @@ func (h Host) Run(name string) string { return h.join("run/atomic", name) }
 // RunRoot holds the run-time directories of all started containers.
 func (h Host) RunRoot() string { return h.join("run/atomic") }
 
+// Notify is the socket of atomic-notify@NAME.socket.
+func (h Host) Notify(name string) string { return h.join("run/atomic/.notify", name) }
+
 // EventLog is the measurement log. It outlives every container, because the
 // TPM register it explains does.
 func (h Host) EventLog() string { return h.join("run/log/atomic/tpm2-measure.log") }

@@ -44,6 +44,7 @@ func helloImages() []Image {
 		health(variant("health", "hello:notify with a health check that passes", "hello"), "CMD", "/usr/bin/wget", "-qO-", "http://127.0.0.1:8080/"),
 		health(variant("sick", "hello:notify with a health check that fails: an update to it must be taken back", "hello"), "CMD-SHELL", "echo hello is sick; exit 1"),
 		variant("wanted", "another [Install] section, another default", "hello", "hello-wanted"),
+		variant("type", "TYPE=, WATCHDOG=, REMAIN= and USER= of the template's unit are values", "hello", "hello-type"),
 		plain(variant("plain", "no /exports: entrypoint, user, volume, ports, stop signal from the configuration")),
 		docker(variant("docker", "hello:notify with Docker's media types", "hello")),
 		zstd(variant("zstd", "hello:notify with zstd layers", "hello")),

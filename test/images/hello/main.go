@@ -23,6 +23,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // options are the ways to misbehave.
@@ -37,6 +38,8 @@ type options struct {
 	err    int    // lines for stderr
 	alloc  int    // MiB to fill
 	notify string // a further notification, sent after READY
+	hang   bool   // let the watchdog starve
+	crash  bool   // die of a memory fault, with a core, once ready
 }
 
 func parse(args []string, env string) (options, error) {
@@ -52,6 +55,8 @@ func parse(args []string, env string) (options, error) {
 	f.IntVar(&o.err, "err", 0, "print this many lines to stderr")
 	f.IntVar(&o.alloc, "alloc", 0, "fill this many MiB of memory once ready")
 	f.StringVar(&o.notify, "notify", "", "send this notification after READY=1")
+	f.BoolVar(&o.hang, "hang", false, "do not feed the watchdog")
+	f.BoolVar(&o.crash, "crash", false, "once ready, die of a memory fault that nobody handles")
 	err := f.Parse(append(args, strings.Fields(env)...))
 	if err == nil && f.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
@@ -107,8 +112,23 @@ func run(o options) (int, error) {
 		return o.exit, nil
 	}
 	s.fill(o.alloc)
-	go s.feedWatchdog()
+	if o.crash {
+		crash()
+	}
+	if !o.hang {
+		go s.feedWatchdog()
+	}
 	return s.wait(o, signals), nil
+}
+
+// crash takes the handler of memory faults away, which the Go runtime would
+// make an orderly panic of, and causes one. A signal would not do: the kernel
+// keeps those that nobody handles from process 1.
+func crash() {
+	var none [4]uintptr
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(syscall.SIGSEGV), uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
+	var nowhere *int
+	*nowhere = 1
 }
 
 // wait serves until a signal or a request ends it.

@@ -55,14 +55,11 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	var inside *relay
-	if d.rec.Atomic.Start.Notify == notifyRelay {
-		if inside, err = listenRelay(run.relay(), unit); err != nil {
-			return err
-		}
-		defer inside.close()
+	inside, err := l.listen(run, d, unit)
+	if err != nil {
+		return err
 	}
-
+	defer inside.close()
 	passed, err := l.passOn(d, p, run)
 	if err != nil {
 		return err
@@ -99,7 +96,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if d.rec.Atomic.Start.Notify == notifyLauncher {
 		init.waitExecuted()
 	}
-	return l.waitReady(d, &init.initProcess, inside)
+	return l.waitReady(run, d, &init.initProcess, inside)
 }
 
 // parsePlan reads the deployment's plan. A plan that is not there, or of

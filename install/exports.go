@@ -202,6 +202,7 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 		},
 		SELinux:  present("/sys/fs/selinux/enforce"),
 		AppArmor: strings.HasPrefix(content("/sys/module/apparmor/parameters/enabled"), "Y"),
+		Machined: a.conf.Machined.Register,
 		Verity:   string(a.conf.Store.Verity),
 
 		TPMDevice: tpmDevice(a.conf.TPM),

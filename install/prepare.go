@@ -168,6 +168,9 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 	}
 	units := map[string][]byte{p.unit: mountUnit, r.name + ".service": p.out.Unit}
 	units[r.name+".service.d/50-atomic.conf"] = p.out.DropIn
+	if p.out.Login {
+		units[busSocket(r.name)], units[busService(r.name)] = p.out.BusSocket, p.out.BusService
+	}
 	return systemd.Verify(ctx, units, []string{paths.Host{}.Deployment(r.name, p.d.gen)})
 }
 
@@ -202,7 +205,7 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 	if rec.HasContainerService {
 		rec.Atomic.Start = record.Start{
 			Unit: r.name + ".service", MountUnit: p.unit, StopSignal: out.StopSignal,
-			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Engine: "oci",
+			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Bus: out.Bus, Engine: "oci",
 		}
 		if h := out.Health; h != nil {
 			rec.Atomic.Start.Health = &record.Health{
@@ -233,6 +236,8 @@ func (a *Agent) collect(p *prepared, mountUnit []byte) {
 	p.d.rec.Atomic.Units = []record.File{}
 	add(filepath.Join(bare.Units(), p.unit), mountUnit)
 	add(filepath.Join(bare.Units(), name+".service.d/50-atomic.conf"), p.out.DropIn)
+	add(filepath.Join(bare.Units(), busSocket(name)), p.out.BusSocket)
+	add(filepath.Join(bare.Units(), busService(name)), p.out.BusService)
 	add(tmpfilesPath(name), p.out.Tmpfiles)
 	add(filepath.Join(bare.Units(), name+".service"), p.out.Unit)
 }

@@ -148,6 +148,9 @@ func (a *Agent) complete(ctx context.Context, in *intent.Intent, resumed bool) (
 			return nil, err
 		}
 	}
+	if err := a.stopBus(ctx, in); err != nil {
+		return nil, err
+	}
 	if in.Active && d.rec.HasContainerService {
 		if down = a.bringUp(asked, ctx, in, d); down != nil && !in.Uncontrolled {
 			return nil, down
@@ -223,7 +226,7 @@ func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 	if err := a.backward(in.Steps, from); err != nil {
 		return err
 	}
-	if err := a.sd.Reload(ctx); err != nil {
+	if err := errors.Join(a.sd.Reload(ctx), a.stopBus(ctx, in)); err != nil {
 		return err
 	}
 	// Not before: stopping a mount stops the service whose unit requires it.

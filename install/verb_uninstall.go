@@ -59,6 +59,9 @@ func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error 
 			return err
 		}
 	}
+	if err := a.removeBus(ctx, in); err != nil {
+		return err
+	}
 	units := append(mountUnits(in.Steps), unit)
 	for _, m := range mountUnits(in.Steps) {
 		if err := a.sd.Stop(ctx, m); err != nil {

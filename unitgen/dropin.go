@@ -69,6 +69,11 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		line("Wants=atomic-notify@%s.socket", r.in.Name)
 		line("After=atomic-notify@%s.socket", r.in.Name)
 	}
+	if r.out.Login {
+		socket, _ := busUnits(r.in.Name)
+		line("Wants=%s", socket)
+		line("After=%s", socket)
+	}
 	unitLines, serviceLines := r.properties()
 	for _, p := range unitLines {
 		line("%s", p)

@@ -216,6 +216,9 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 	if r.out.Notify != notifyLauncher {
 		r.out.NotifyPath = r.notifyMount(spec)
 	}
+	if launched {
+		r.loginBus(spec)
+	}
 	r.out.DropIn = r.dropIn(spec, launched)
 	if launched {
 		r.out.Health = r.health()

@@ -48,6 +48,7 @@ type testCase struct {
 	Capabilities []string
 	SELinux      bool
 	Launcher     string
+	Machined     bool
 }
 
 func loadCase(tb testing.TB, file string) (*txtar.Archive, unitgen.Input) {
@@ -144,6 +145,7 @@ func (c testCase) apply(tb testing.TB, in *unitgen.Input, rootfs map[string]unit
 		IsDir:        func(p string) (bool, bool) { k := c.Host[p]; return k == "dir", k != "" },
 		SELinux:      c.SELinux,
 		Verity:       "try",
+		Machined:     c.Machined,
 	}
 	if c.Launcher != "" {
 		in.Host.Launcher = c.Launcher
@@ -237,6 +239,8 @@ func rendered(t *testing.T, in unitgen.Input) map[string]string {
 	}
 	put(in.Name+".service", out.Unit)
 	put("50-atomic.conf", out.DropIn)
+	put("bus.socket", out.BusSocket)
+	put("bus@.service", out.BusService)
 	put("tmpfiles-"+in.Name+".conf", out.Tmpfiles)
 	return got
 }

@@ -124,6 +124,8 @@ type HostFacts struct {
 	// SELinux and AppArmor say whether the host enforces labels and profiles.
 	SELinux  bool
 	AppArmor bool
+	// Machined says that containers are registered with systemd-machined.
+	Machined bool
 	// Verity is the mount policy: "require", "try" or "off".
 	Verity string
 	// TPMDevice is the device node that the launcher measures starts into, ""
@@ -141,6 +143,13 @@ type Output struct {
 	// Plan is the compiled configuration, nil if it cannot have one. Its digests
 	// and its seccomp filter are the caller's to add.
 	Plan *plan.Plan
+
+	// Bus says that the directory of the login bus covers the container's
+	// /run/dbus, Login that machinectl login and shell are served there by
+	// BusSocket, NAME-bus.socket, and BusService, NAME-bus@.service.
+	Bus, Login bool
+	BusSocket  []byte
+	BusService []byte
 
 	// HostFiles are files, symlinks, and directories that are empty in the
 	// image. The directories on the way to them are not listed: whoever

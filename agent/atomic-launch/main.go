@@ -20,6 +20,7 @@ import (
 
 const usage = `usage: atomic-launch start NAME
        atomic-launch exec [-t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
+       atomic-launch bus NAME
        atomic-launch cleanup NAME
        atomic-launch register --pending
        atomic-launch notify NAME
@@ -28,9 +29,10 @@ const usage = `usage: atomic-launch start NAME
 `
 
 func main() {
-	// The container's init is this program once more: libcontainer executes
-	// it inside the new namespaces.
+	// The container's init, and every process that joins a container, is this
+	// program once more: libcontainer executes it inside the namespaces.
 	if len(os.Args) > 1 && os.Args[1] == "init" {
+		launch.TakeTerminal()
 		libcontainer.Init()
 	}
 	args := os.Args[1:]
@@ -56,6 +58,8 @@ func run(ctx context.Context, args []string) error {
 		return forward(rest[0])
 	case verb == "run":
 		return runBundle(ctx, rest)
+	case verb == "bus" && len(rest) == 1:
+		return bus(ctx, rest[0])
 	case verb == "cleanup" && len(rest) == 1:
 		return cleanup(ctx, rest[0])
 	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":

@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 
@@ -73,4 +75,18 @@ func forward(name string) error {
 		return errors.New("no socket was passed, atomic-notify@.service runs this command")
 	}
 	return newLauncher().Forward(name, 3)
+}
+
+// bus answers the connection that is standard input.
+func bus(ctx context.Context, name string) error {
+	conn, err := net.FileConn(os.Stdin)
+	if err != nil {
+		return fmt.Errorf("take connection: %w", err)
+	}
+	defer conn.Close()
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("take connection: standard input is no local socket")
+	}
+	return newLauncher().ServeBus(ctx, name, socket)
 }

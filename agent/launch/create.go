@@ -31,6 +31,9 @@ func (l Launcher) Create(name string, twin *os.File) error {
 	if err := run.prepare(); err != nil {
 		return err
 	}
+	if err := l.prepareBus(d); err != nil {
+		return err
+	}
 	unit, err := ownCgroup(0)
 	if err != nil {
 		return err

@@ -11,16 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
-
-	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // ErrNotRunning is returned for a container that is installed but not running.
@@ -30,7 +26,8 @@ var ErrNotRunning = errors.New("not running")
 type ExecOptions struct {
 	// Args are the command and its arguments.
 	Args []string
-	// User is "UID" or "UID:GID"; empty means the payload's user.
+	// User is "USER" or "USER:GROUP", names or numbers of the container; empty
+	// means the payload's user.
 	User string
 	// TTY gives the command a terminal of the container's own.
 	TTY bool
@@ -44,92 +41,23 @@ type ExecOptions struct {
 // container's, otherwise a pipe in its place, as whoever holds a terminal can
 // make its owner type commands.
 func (l Launcher) Exec(name string, o ExecOptions) (int, error) {
-	d, err := open(l.Host, name)
+	j, err := l.join(name)
 	if err != nil {
 		return 1, err
 	}
-	c, err := l.running(d)
-	if err != nil {
-		return 1, err
+	defer j.close()
+	cmd := command{args: o.Args, user: o.User}
+	if o.TTY {
+		cmd.env = []string{"TERM=" + os.Getenv("TERM")}
 	}
-	p, err := d.command(o)
+	p, err := j.process(cmd)
 	if err != nil {
 		return 1, err
 	}
 	if o.TTY {
-		return runTTY(c, p)
+		return runTTY(j.container, p)
 	}
-	return runPlain(c, p)
-}
-
-// running opens a running container.
-func (l Launcher) running(d *deployment) (*libcontainer.Container, error) {
-	name := d.name
-	if err := l.describe(d); err != nil {
-		return nil, fmt.Errorf("open container %q: %w", name, err)
-	}
-	notRunning := hint.New(fmt.Errorf("container %q: %w", name, ErrNotRunning), "systemctl start "+name)
-	c, err := libcontainer.Load(runOf(l.Host, name).state(), name)
-	if errors.Is(err, libcontainer.ErrNotExist) {
-		return nil, notRunning
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open container %q: %w", name, err)
-	}
-	state, err := c.State()
-	if err != nil {
-		return nil, fmt.Errorf("open container %q: %w", name, err)
-	}
-	if err := setCgroupManager(c, unitCgroup{state.CgroupPaths[""]}); err != nil {
-		return nil, err
-	}
-	status, err := c.Status()
-	if err != nil {
-		return nil, fmt.Errorf("open container %q: %w", name, err)
-	}
-	if status != libcontainer.Running {
-		return nil, notRunning
-	}
-	return c, nil
-}
-
-// command is the payload's process with another command in it. The
-// notification socket is not its business.
-func (d *deployment) command(o ExecOptions) (*libcontainer.Process, error) {
-	spec, err := d.parseSpec()
-	if err != nil {
-		return nil, err
-	}
-	dropLabels(spec, nil) // which the start has warned about
-	p, err := process(spec.Process)
-	if err != nil {
-		return nil, err
-	}
-	p.Args = o.Args
-	p.Env = payloadEnv(envInput{config: p.Env, notify: notifyLauncher})
-	p.Stdin, p.Stdout, p.Stderr = nil, nil, nil
-	if o.TTY {
-		env := environment(p.Env)
-		env.set("TERM=" + os.Getenv("TERM"))
-		p.Env = env
-	}
-	if o.User == "" {
-		return p, nil
-	}
-	uid, gid, hasGID := strings.Cut(o.User, ":")
-	p.AdditionalGroups = nil
-	if p.UID, err = id(uid); err == nil && hasGID {
-		p.GID, err = id(gid)
-	}
-	return p, err
-}
-
-func id(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 31)
-	if err != nil {
-		return 0, fmt.Errorf("user %q: want UID or UID:GID in numbers", s)
-	}
-	return int(n), nil
+	return runPlain(j.container, p)
 }
 
 // runPlain connects the command to the caller's streams.

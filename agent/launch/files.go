@@ -48,6 +48,18 @@ func (r runDir) prepare() error {
 	return nil
 }
 
+// prepareBus makes the directory of the login bus, which the container mounts.
+// It is the socket unit's, but a container starts without that unit as well.
+func (l Launcher) prepareBus(d *deployment) error {
+	if !d.rec.Atomic.Start.Bus {
+		return nil
+	}
+	if err := os.MkdirAll(l.Host.Bus(d.name), 0o755); err != nil {
+		return fmt.Errorf("make directory of the login bus: %w", err)
+	}
+	return nil
+}
+
 // writePID publishes init's PID. Readers see the old file or the whole new one.
 func (r runDir) writePID(pid int) error {
 	return replace(r.pid(), []byte(strconv.Itoa(pid)+"\n"))

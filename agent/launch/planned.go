@@ -51,6 +51,9 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err := run.prepare(); err != nil {
 		return err
 	}
+	if err := l.prepareBus(d); err != nil {
+		return err
+	}
 	unit, err := ownCgroup(0)
 	if err != nil {
 		return err

@@ -147,6 +147,9 @@ type Start struct {
 	NotifyPath string `json:"notifyPath,omitempty"`
 	// Register says whether the container is registered with systemd-machined.
 	Register bool `json:"register"`
+	// Bus says whether the container sees the directory of its login bus at
+	// /run/dbus.
+	Bus bool `json:"bus,omitempty"`
 	// Engine is "plan" if the deployment has a compiled plan, else "oci".
 	Engine string `json:"engine"`
 	// Health is the image's health check, nil if it has none.

@@ -79,6 +79,14 @@ func (h Host) RunRoot() string { return h.join("run/atomic") }
 // Notify is the socket of atomic-notify@NAME.socket.
 func (h Host) Notify(name string) string { return h.join("run/atomic/.notify", name) }
 
+// Bus is the directory of a container's login bus, which the container sees at
+// /run/dbus. It stays while the container is stopped.
+func (h Host) Bus(name string) string { return h.join("run/atomic/.bus", name) }
+
+// Control is the socket where machinectl asks for a container's stop, restart
+// or pause.
+func (h Host) Control(name string) string { return h.join("run/atomic/.control", name) }
+
 // EventLog is the measurement log. It outlives every container, because the
 // TPM register it explains does.
 func (h Host) EventLog() string { return h.join("run/log/atomic/tpm2-measure.log") }

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package launch
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/atomic-agent/atomic/machined/login"
+)
+
+// busTimeout bounds one connection, because all of machined waits meanwhile.
+const busTimeout = time.Second
+
+// machinedCgroup is where systemd runs machined.
+const machinedCgroup = login.CgroupRoot + "/system.slice/systemd-machined.service"
+
+// ServeBus answers one connection to a container's login bus. The peer is
+// machined or is hung up on.
+func (l Launcher) ServeBus(ctx context.Context, name string, conn *net.UnixConn) error {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	peer, err := login.PeerOf(conn)
+	if err != nil {
+		return err
+	}
+	j, err := l.join(name)
+	if err != nil {
+		return err
+	}
+	defer j.close()
+	want := login.Expected{Root: j.hostRoot(), Machined: login.CgroupID(machinedCgroup), Payload: j.cgroup}
+	if err := peer.Check(want); err != nil {
+		return fmt.Errorf("refuse session in container %q: %w", name, err)
+	}
+	return login.Serve(ctx, conn, sessions{j, name})
+}
+
+// hostRoot is the UID on the host of the container's uid 0.
+func (j *joined) hostRoot() uint32 {
+	cfg := j.container.Config()
+	uid, err := cfg.HostRootUID()
+	if err != nil {
+		return 0
+	}
+	return uint32(uid)
+}

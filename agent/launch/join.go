@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/runc/libcontainer"
+
+	"github.com/atomic-agent/atomic/internal/hint"
+)
+
+// joined is a running container that further processes can be started in. It is
+// how everything enters a container: atomic exec and the sessions of machinectl.
+type joined struct {
+	d         *deployment
+	container *libcontainer.Container
+	init      int       // PID of the container's init
+	cgroup    string    // of the payload
+	root      rootFiles // what the container sees as /
+}
+
+// command is what to run in a container.
+type command struct {
+	args []string
+	// user is "USER" or "USER:GROUP"; empty means the payload's user.
+	user string
+	// login gives the command the environment and the working directory of a
+	// user who logs in: home directory, shell and name.
+	login bool
+	// dir is the working directory; empty means the payload's, or with login
+	// the user's home directory.
+	dir string
+	// env wins over all other variables.
+	env []string
+}
+
+// join opens a running container.
+func (l Launcher) join(name string) (*joined, error) {
+	d, err := open(l.Host, name)
+	if err != nil {
+		return nil, err
+	}
+	// A container that was started by its plan is described for libcontainer
+	// when the first one joins it.
+	if err := l.describe(d); err != nil {
+		return nil, fmt.Errorf("open container %q: %w", name, err)
+	}
+	notRunning := hint.New(fmt.Errorf("container %q: %w", name, ErrNotRunning), "systemctl start "+name)
+	c, err := libcontainer.Load(runOf(l.Host, name).state(), name)
+	if errors.Is(err, libcontainer.ErrNotExist) {
+		return nil, notRunning
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open container %q: %w", name, err)
+	}
+	state, err := c.State()
+	if err != nil {
+		return nil, fmt.Errorf("open container %q: %w", name, err)
+	}
+	j := &joined{d: d, container: c, init: state.InitProcessPid, cgroup: state.CgroupPaths[""]}
+	if err := setCgroupManager(c, unitCgroup{j.cgroup}); err != nil {
+		return nil, err
+	}
+	status, err := c.Status()
+	if err != nil {
+		return nil, fmt.Errorf("open container %q: %w", name, err)
+	}
+	if status != libcontainer.Running {
+		return nil, notRunning
+	}
+	if j.root, err = openRoot(j.init); err != nil {
+		return nil, fmt.Errorf("open container %q: %w", name, err)
+	}
+	return j, nil
+}
+
+func (j *joined) close() { j.root.close() }
+
+// process is the payload's process with another command in it: the same
+// namespaces, cgroup, capabilities, seccomp filter, labels and limits. The
+// notification socket is not its business.
+func (j *joined) process(cmd command) (*libcontainer.Process, error) {
+	spec, err := j.d.parseSpec()
+	if err != nil {
+		return nil, err
+	}
+	dropLabels(spec, nil) // which the start has warned about
+	p, err := process(spec.Process)
+	if err != nil {
+		return nil, err
+	}
+	p.Args = cmd.args
+	p.Stdin, p.Stdout, p.Stderr = nil, nil, nil
+	env := environment(payloadEnv(envInput{config: p.Env, notify: notifyLauncher}))
+	if cmd.user != "" {
+		who, err := j.root.user(cmd.user, p.UID, p.GID)
+		if err != nil {
+			return nil, err
+		}
+		p.UID, p.GID, p.AdditionalGroups = who.UID, who.GID, who.Groups
+		if cmd.login {
+			for _, kv := range who.variables() {
+				env.set(kv)
+			}
+			p.Cwd = "/"
+			if j.root.isDir(who.Home) {
+				p.Cwd = who.Home
+			}
+		}
+	}
+	if cmd.dir != "" {
+		p.Cwd = cmd.dir
+	}
+	for _, kv := range cmd.env {
+		env.set(kv)
+	}
+	p.Env = env
+	return p, nil
+}

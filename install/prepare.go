@@ -220,8 +220,10 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 // collect lists the files of the deployment's directory and, in the record,
 // those that systemd reads on the host.
 func (a *Agent) collect(p *prepared, mountUnit []byte) {
+	permissions, _ := json.MarshalIndent(p.out.Permissions, "", "  ") // strings and booleans
 	p.files = map[string]unitgen.HostFile{
-		"config.json": {Content: p.out.Config, Mode: 0o600},
+		"config.json":   {Content: p.out.Config, Mode: 0o600},
+		permissionsFile: {Content: append(permissions, '\n'), Mode: 0o600},
 	}
 	bare := paths.Host{}
 	add := func(path string, content []byte) {

@@ -76,6 +76,7 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 	if sameDeployment(from.rec, p.d.rec) {
 		return &Result{Name: name, Present: true, Record: from.rec}, nil
 	}
+	a.sayDifference(from, p)
 	in := &intent.Intent{
 		Verb: intent.Update, Name: name, From: from.gen, To: p.d.gen, Fresh: true,
 		Settle: int(o.Settle / time.Second), Uncontrolled: o.Uncontrolled,

@@ -16,8 +16,8 @@ import (
 )
 
 type infoOptions struct {
-	json, remote bool
-	storage      string
+	json, remote, permissions bool
+	storage                   string
 }
 
 func newInfoCommand(g *globals) *cobra.Command {
@@ -30,6 +30,7 @@ func newInfoCommand(g *globals) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&o.remote, "remote", false, "not supported")
+	cmd.Flags().BoolVar(&o.permissions, "permissions", false, "list what it asks of the host, and why")
 	storageFlag(cmd.Flags(), &o.storage)
 	return cmd
 }
@@ -46,6 +47,9 @@ func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error
 		return err
 	}
 	defer a.Close()
+	if o.permissions {
+		return printPermissions(ctx, g, a, o.json, what)
+	}
 	d, err := a.Describe(ctx, what)
 	if err != nil {
 		return err
@@ -62,6 +66,31 @@ func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error
 	}
 	printVariables(g, d)
 	printRecord(g, d)
+	return nil
+}
+
+// printPermissions prints what is asked of the host: by the default profile,
+// granted, or yet to be granted.
+func printPermissions(ctx context.Context, g *globals, a *install.Agent, asJSON bool, what string) error {
+	r, err := a.Permissions(ctx, what)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(g, r)
+	}
+	rows := [][]string{{"PERMISSION", "ALLOWED", "WHY"}}
+	for _, p := range r.Permissions {
+		allowed := "granted"
+		switch {
+		case p.Default:
+			allowed = "by default"
+		case r.Container == "":
+			allowed = "no"
+		}
+		rows = append(rows, []string{p.Grant, allowed, p.Why})
+	}
+	table(g, rows)
 	return nil
 }
 

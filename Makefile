@@ -19,7 +19,7 @@ bindir       := $(DESTDIR)/usr/bin
 libexecdir   := $(DESTDIR)/usr/libexec/atomic
 unitdir      := $(DESTDIR)/usr/lib/systemd/system
 
-.PHONY: build check lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
+.PHONY: build check fuzz lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
 
 build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start
 
@@ -61,11 +61,16 @@ $(GOLANGCI):
 
 lint: $(GOLANGCI)
 	$(GOLANGCI) run --allow-parallel-runners --build-tags $(ALL_TAGS) ./...
-	shellcheck .ci/run $$(git ls-files '*.sh')
+	shellcheck .ci/run .ci/nightly $$(git ls-files '*.sh')
 
 # The tests of the image format compare with upstream's program if they find it.
 unit:
 	ATOMIC_MKCOMPOSEFS="$$(test/oracle/mkcomposefs.sh)" $(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
+
+# Every fuzz target for a while; .ci/nightly gives each ten minutes.
+FUZZTIME ?= 30s
+fuzz:
+	test/fuzz.sh $(FUZZTIME)
 
 # Built twice from different directories, all binaries must be equal.
 repro: build

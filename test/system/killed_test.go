@@ -69,7 +69,7 @@ func bootAndClose() int {
 // namespace in which /sys/fs/cgroup is the unified hierarchy.
 func TestUnified(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipGroup(t, "system tests boot beds, which needs root")
+		skipGroup(t)
 	}
 	if testing.Short() {
 		t.Skip("system tests are not short")
@@ -88,7 +88,7 @@ func TestUnified(t *testing.T) {
 // and the next one to boot a bed removes the rest.
 func TestKilled(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipGroup(t, "system tests boot beds, which needs root")
+		skipGroup(t)
 	}
 	if testing.Short() {
 		t.Skip("system tests are not short")

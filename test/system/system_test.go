@@ -39,7 +39,7 @@ func life(t *testing.T) context.Context {
 
 func TestScripts(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipGroup(t, "system tests boot beds, which needs root")
+		skipGroup(t)
 	}
 	if testing.Short() {
 		t.Skip("system tests are not short")
@@ -91,8 +91,9 @@ func TestScripts(t *testing.T) {
 func stem(file string) string { return strings.TrimSuffix(file, ".txtar") }
 
 // skipGroup skips a whole group of tests, which is a failure in CI.
-func skipGroup(t *testing.T, reason string) {
+func skipGroup(t *testing.T) {
 	t.Helper()
+	const reason = "system tests boot beds, which needs root"
 	if os.Getenv("CI") == "true" || os.Getenv("ATOMIC_CI") == "1" {
 		t.Fatalf("must not be skipped here: %s", reason)
 	}

@@ -30,7 +30,7 @@ exit $status`
 // files of unitgen hold.
 func TestUnits(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipGroup(t, "system tests boot beds, which needs root")
+		skipGroup(t)
 	}
 	if testing.Short() {
 		t.Skip("system tests are not short")

@@ -29,6 +29,9 @@ import (
 // place looks at the host, decides which host files and directories the new
 // deployment has there and plans the steps. It is called with the host lock.
 func (a *Agent) place(p *prepared, from *deployment) ([]intent.Step, error) {
+	if err := a.checkIDs(p.d); err != nil {
+		return nil, err
+	}
 	if err := a.placeHostFiles(p, from); err != nil {
 		return nil, err
 	}

@@ -205,6 +205,8 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 		Machined: a.conf.Machined.Register,
 		Verity:   string(a.conf.Store.Verity),
 
+		NoUserNS: noUserNS(), CanIDMap: a.canIDMap, UnprivilegedPort: unprivilegedPort(),
+
 		TPMDevice: tpmDevice(a.conf.TPM),
 	}, nil
 }

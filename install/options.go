@@ -3,6 +3,7 @@
 package install
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -16,15 +17,15 @@ func optionsOf(rec *record.Record) unitgen.Options {
 	if o == nil {
 		return unitgen.Options{}
 	}
-	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties}
+	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS}
 }
 
 // recordOptions is the record's form of the same.
 func recordOptions(o unitgen.Options) *record.Options {
-	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties) == 0 {
+	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS) == 0 {
 		return nil
 	}
-	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties}
+	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS}
 }
 
 // addOptions joins additions: a later one takes the place of an earlier one
@@ -36,6 +37,7 @@ func addOptions(old, o unitgen.Options) unitgen.Options {
 		Volumes:    latest(slices.Concat(old.Volumes, o.Volumes), unitgen.VolumeDestination),
 		Publish:    latest(slices.Concat(old.Publish, o.Publish), strings.Clone),
 		Properties: slices.Concat(withoutKeys(old.Properties, o.Properties, envKey), o.Properties),
+		UserNS:     cmp.Or(o.UserNS, old.UserNS),
 	}
 }
 

@@ -153,10 +153,12 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 	if err != nil {
 		return err
 	}
-	verity := string(a.conf.Store.Verity)
-	where := filepath.Join(paths.Host{}.Deployment(r.name, p.d.gen), "rootfs")
+	m := unitgen.RootfsMount{
+		Where: filepath.Join(paths.Host{}.Deployment(r.name, p.d.gen), "rootfs"), Image: rootfs,
+		Verity: string(a.conf.Store.Verity), Verify: a.conf.Store.Verify, IDs: p.out.IDs,
+	}
 	var mountUnit []byte
-	p.unit, mountUnit = unitgen.MountUnit(r.name, p.d.gen, where, rootfs, verity)
+	p.unit, mountUnit = unitgen.MountUnit(r.name, p.d.gen, m)
 	if p.out.Unit == nil {
 		mountUnit = nil
 	}
@@ -201,6 +203,12 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 		Signature:  p.pulled.Signature,
 		UserValues: maps.Clone(r.set), Options: recordOptions(r.add), Grants: slices.Compact(grants),
 		ConfigSHA256: fileSum(out.Config),
+	}
+	if a.conf.Store.Verify == "start" {
+		rec.Atomic.Rootfs.Verify = "start"
+	}
+	if out.IDs != nil {
+		rec.Atomic.IDs = &record.IDs{First: out.IDs.First, Count: out.IDs.Count}
 	}
 	if rec.HasContainerService {
 		rec.Atomic.Start = record.Start{
@@ -254,10 +262,15 @@ func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
 	if err != nil {
 		return nil, err
 	}
+	ids, err := a.chooseIDs(r.name)
+	if err != nil {
+		return nil, err
+	}
 	in := &unitgen.Input{
 		Name: r.name, Generation: p.d.gen, DestDir: paths.Host{}.Deployment(r.name, p.d.gen),
 		ImageName: p.pulled.Name, ImageID: strings.TrimPrefix(p.img.ManifestDigest, "sha256:"), ImageConfig: p.pulled.Config,
 		Exports: exports, Set: r.set, Options: r.add, Grants: r.grants, Host: host,
+		IDs: &unitgen.IDRange{First: ids.First, Count: ids.Count},
 	}
 	if in.Healthcheck, err = healthcheck(p.img.Config); err != nil {
 		return nil, err

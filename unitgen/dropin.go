@@ -18,9 +18,31 @@ import (
 func runDirectory(name string) string { return "/run/atomic/" + name }
 func pidFile(name string) string      { return runDirectory(name) + "/pid" }
 
-// MountUnit renders the unit that mounts a deployment's root file system at
-// where. image is the fs-verity digest of the image in hex, verity the policy.
-func MountUnit(name string, generation int, where, image, verity string) (unitName string, content []byte) {
+// RootfsMount says how a deployment's root file system is mounted.
+type RootfsMount struct {
+	Where  string // absolute
+	Image  string // fs-verity digest in hex
+	Verity string // policy: "require", "try" or "off"
+	// Verify is "start" if mounting checks all content that the kernel does
+	// not check.
+	Verify string
+	// IDs are those of the container's user namespace; nil if it has none.
+	IDs *IDRange
+}
+
+func (m *RootfsMount) options() string {
+	o := "ro,image=" + m.Image + ",verity=" + m.Verity
+	if m.Verify == "start" {
+		o += ",verify=start"
+	}
+	if m.IDs != nil {
+		o += fmt.Sprintf(",idmap=%d:%d", m.IDs.First, m.IDs.Count)
+	}
+	return o
+}
+
+// MountUnit renders the unit that mounts a deployment's root file system.
+func MountUnit(name string, generation int, m RootfsMount) (unitName string, content []byte) {
 	var b strings.Builder
 	deployment := name + "." + strconv.Itoa(generation)
 	fmt.Fprintf(&b, `# Written by atomic for the container %s. Changes are lost at its next update.
@@ -35,9 +57,9 @@ Before=umount.target
 What=%s
 Where=%s
 Type=atomic
-Options=ro,image=%s,verity=%s
-`, name, name, deployment, escapeSpecifiers(where), image, verity)
-	return unit.UnitNamePathEscape(where) + ".mount", []byte(b.String())
+Options=%s
+`, name, name, deployment, escapeSpecifiers(m.Where), m.options())
+	return unit.UnitNamePathEscape(m.Where) + ".mount", []byte(b.String())
 }
 
 // escapeSpecifiers protects a literal text from systemd's % expansion.

@@ -27,6 +27,10 @@ type Options struct {
 	// Properties are KEY=VALUE: any property of [Service] or [Unit] that does
 	// not take the container out of atomic's hands.
 	Properties []string
+	// UserNS is "auto" (also when empty: a user namespace if nothing is against
+	// it) or "host" (none). It is for images without a configuration of their
+	// own.
+	UserNS string
 }
 
 // options applies the administrator's additions to the configuration.

@@ -16,7 +16,10 @@ import (
 )
 
 func TestMountUnit(t *testing.T) {
-	name, content := unitgen.MountUnit("etcd-3.5", 2, "/var/lib/containers/atomic/etcd-3.5.2/rootfs", strings.Repeat("a0", 32), "require")
+	name, content := unitgen.MountUnit("etcd-3.5", 2, unitgen.RootfsMount{
+		Where: "/var/lib/containers/atomic/etcd-3.5.2/rootfs", Image: strings.Repeat("a0", 32), Verity: "require",
+		Verify: "start", IDs: &unitgen.IDRange{First: 524288, Count: 65536},
+	})
 	if want := `var-lib-containers-atomic-etcd\x2d3.5.2-rootfs.mount`; name != want {
 		t.Errorf("name %q, want %q", name, want)
 	}
@@ -32,7 +35,7 @@ Before=umount.target
 What=etcd-3.5.2
 Where=/var/lib/containers/atomic/etcd-3.5.2/rootfs
 Type=atomic
-Options=ro,image=` + strings.Repeat("a0", 32) + `,verity=require
+Options=ro,image=` + strings.Repeat("a0", 32) + `,verity=require,verify=start,idmap=524288:65536
 `
 	if d := cmp.Diff(want, string(content)); d != "" {
 		t.Errorf("mount unit (-want +got):\n%s", d)

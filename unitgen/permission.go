@@ -89,6 +89,9 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 		if within(m.Source, runDirectory(r.in.Name)+"/host") || m.Source == busDirectory(r.in.Name) {
 			continue // ours
 		}
+		if r.out.IDs != nil && m.Source == "/sys" && m.Destination == "/sys" {
+			continue // what a sysfs would show
+		}
 		mode := "ro"
 		if writable(m.Options) {
 			mode = "rw"

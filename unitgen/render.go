@@ -167,6 +167,11 @@ func (r *renderer) configuration(m Manifest) *rspec.Spec {
 		r.fillConfig(spec, r.in.ImageConfig.Config)
 	}
 	r.options(spec)
+	if r.generated {
+		r.userNamespace(spec)
+	} else if r.in.Options.UserNS != "" {
+		r.warnf("--userns has no effect: the image brings its own configuration")
+	}
 	r.normalise(spec)
 	r.checkConfig(spec)
 	return spec

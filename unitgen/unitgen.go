@@ -55,6 +55,10 @@ type Input struct {
 	// Grants are the host permissions the administrator allowed.
 	Grants []string
 
+	// IDs are for the container's user namespace, if it gets one; nil where
+	// Host.NoUserNS says why there is none.
+	IDs *IDRange
+
 	Host HostFacts
 }
 
@@ -128,6 +132,14 @@ type HostFacts struct {
 	Machined bool
 	// Verity is the mount policy: "require", "try" or "off".
 	Verity string
+	// NoUserNS says why this host cannot have user namespaces with id-mapped
+	// mounts; empty if it can.
+	NoUserNS string
+	// CanIDMap says why the owners of files at a path of the host cannot be
+	// mapped; nil if they can. If the function is nil, all can.
+	CanIDMap func(path string) error
+	// UnprivilegedPort is the first port that needs no privilege; 0 is 1024.
+	UnprivilegedPort int
 	// TPMDevice is the device node that the launcher measures starts into, ""
 	// if there is none.
 	TPMDevice string
@@ -172,6 +184,9 @@ type Output struct {
 	// atomic.run=once); UseLinks is the manifest's.
 	RunOnce  bool
 	UseLinks bool
+
+	// IDs are those of the container's user namespace, Input.IDs or nil.
+	IDs *IDRange
 
 	StopSignal string // "SIGTERM"
 	Notify     string // see record.Start

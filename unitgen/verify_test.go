@@ -38,7 +38,10 @@ func TestVerify(t *testing.T) {
 			service := filepath.Join(dir, in.Name+".service")
 			write(t, service, out.Unit)
 			write(t, filepath.Join(dir, in.Name+".service.d", "50-atomic.conf"), out.DropIn)
-			name, mount := unitgen.MountUnit(in.Name, in.Generation, in.DestDir+"/rootfs", strings.Repeat("ab", 32), "try")
+			name, mount := unitgen.MountUnit(in.Name, in.Generation, unitgen.RootfsMount{
+				Where: in.DestDir + "/rootfs", Image: strings.Repeat("ab", 32), Verity: "try",
+				Verify: "start", IDs: &unitgen.IDRange{First: 1 << 20, Count: 1 << 16},
+			})
 			write(t, filepath.Join(dir, name), mount)
 			slice, err := os.ReadFile("../packaging/systemd/atomic.slice")
 			if err == nil {

@@ -73,6 +73,10 @@ func parseOptions(options string, o *mount.Options) error {
 				return fmt.Errorf("mount option verify=%s is neither verify=start nor verify=never", value)
 			}
 			o.VerifyContent = value == "start"
+		case "idmap":
+			if _, err := fmt.Sscanf(value, "%d:%d", &o.IDs.First, &o.IDs.Count); err != nil || value != fmt.Sprintf("%d:%d", o.IDs.First, o.IDs.Count) || o.IDs.Count == 0 {
+				return fmt.Errorf("mount option idmap=%s is not idmap=FIRST:COUNT", value)
+			}
 		case "rw", "remount", "bind", "move":
 			return fmt.Errorf("mount option %q: images are read-only and mounted as a whole", name)
 		case "", "ro", "auto", "noauto", "defaults", "nofail", "user", "nouser", "users", "owner", "group", "_netdev",

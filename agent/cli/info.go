@@ -127,8 +127,15 @@ func printRecord(g *globals, d *install.Description) {
 	fmt.Fprintf(g.Out, "\nRoot file system: %s", r.Atomic.Rootfs.Image)
 	if r.Atomic.Rootfs.Enforced {
 		fmt.Fprintln(g.Out, " (verified by the kernel)")
+	} else if r.Atomic.Rootfs.Verify == "start" {
+		fmt.Fprintln(g.Out, " (verified at every start, not by the kernel)")
 	} else {
 		fmt.Fprintln(g.Out, " (not verified by the kernel)")
+	}
+	if i := r.Atomic.IDs; i != nil {
+		fmt.Fprintf(g.Out, "User namespace: root is %d, %d IDs\n", i.First, i.Count)
+	} else if r.HasContainerService {
+		fmt.Fprintln(g.Out, "User namespace: none")
 	}
 	for _, grant := range r.Atomic.Grants {
 		fmt.Fprintf(g.Out, "Grant: %s\n", grant)

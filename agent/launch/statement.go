@@ -52,7 +52,7 @@ func (l Launcher) statement(m *tpm.Measurer, d *deployment) (tpm.Start, error) {
 		Image: tpm.StartImage{
 			Ref: d.rec.Image, Manifest: a.ManifestDigest, Index: a.IndexDigest, Config: a.ConfigDigest,
 		},
-		Rootfs: tpm.StartRootfs{Type: a.Rootfs.Type, Verity: a.Rootfs.Image, Enforced: a.Rootfs.Enforced},
+		Rootfs: tpm.StartRootfs{Type: a.Rootfs.Type, Verity: a.Rootfs.Image, Enforced: a.Rootfs.Enforced, Verify: a.Rootfs.Verify},
 		Signature: tpm.StartSignature{
 			Verdict: a.Signature.Verdict, Keys: a.Signature.Keys,
 			Exception: a.Signature.Exception, Policy: a.Signature.PolicySHA256,

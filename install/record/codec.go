@@ -92,6 +92,9 @@ func (r *Record) check() error {
 	if a.Rootfs.Type != "composefs" {
 		bad("root file system type %q is unknown", a.Rootfs.Type)
 	}
+	if a.Rootfs.Verify != "" && a.Rootfs.Verify != "start" {
+		bad("root file system verification %q is unknown", a.Rootfs.Verify)
+	}
 	if !isHex(a.Rootfs.Image) {
 		bad("root file system image %q is not a digest", a.Rootfs.Image)
 	}
@@ -121,6 +124,9 @@ func (r *Record) check() error {
 		if !cleanAbs(p) {
 			bad("made file %q is not a clean absolute path", p)
 		}
+	}
+	if i := a.IDs; i != nil && (i.First == 0 || i.Count == 0 || uint64(i.First)+uint64(i.Count) > 1<<32-1) {
+		bad("the ID range %d:%d is impossible", i.First, i.Count)
 	}
 	return errors.Join(append(problems, r.checkStart())...)
 }

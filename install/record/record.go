@@ -83,7 +83,22 @@ type Deployment struct {
 	// of the container; uninstall removes those that are as they were made.
 	Made []string `json:"made,omitempty"`
 
+	// IDs are the host's user and group IDs that the container's user namespace
+	// has; nil if it has none.
+	IDs *IDs `json:"ids,omitempty"`
+
 	Start Start `json:"start"`
+}
+
+// IDs is a range of user and group IDs.
+type IDs struct {
+	First uint32 `json:"first"`
+	Count uint32 `json:"count"`
+}
+
+// Overlaps reports whether two ranges have an ID in common.
+func (i IDs) Overlaps(o IDs) bool {
+	return uint64(i.First) < uint64(o.First)+uint64(o.Count) && uint64(o.First) < uint64(i.First)+uint64(i.Count)
 }
 
 // Options are additions of the administrator, as they were written.
@@ -96,6 +111,8 @@ type Options struct {
 	Publish []string `json:"publish,omitempty"`
 	// Properties are KEY=VALUE of systemd.
 	Properties []string `json:"properties,omitempty"`
+	// UserNS is "auto" or "host".
+	UserNS string `json:"userNS,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.
@@ -108,6 +125,9 @@ type Rootfs struct {
 	Verity string `json:"verity"`
 	// Enforced says whether the kernel verified the objects at install.
 	Enforced bool `json:"enforced"`
+	// Verify is "start" if every start checks all content that the kernel does
+	// not, else empty.
+	Verify string `json:"verify,omitempty"`
 }
 
 // Signature is the verdict of the signature policy at install.

@@ -49,6 +49,9 @@ type Config struct {
 type Store struct {
 	// Verity says whether the kernel must check every byte of an image.
 	Verity Policy
+	// Verify is "start" if every start reads and checks all content that the
+	// kernel does not check, else "never".
+	Verify string
 }
 
 // TPM is the section [TPM].
@@ -93,7 +96,7 @@ type Launch struct {
 // Default returns the configuration of a host that says nothing.
 func Default() *Config {
 	return &Config{
-		Store:    Store{Verity: Try},
+		Store:    Store{Verity: Try, Verify: "never"},
 		TPM:      TPM{Measure: Try, Register: "pcr:8"},
 		Install:  Install{Keep: 2},
 		Machined: Machined{Register: true},

@@ -20,6 +20,7 @@ type key struct {
 
 var keys = []key{
 	field("Store", "Verity", func(c *Config) *Policy { return &c.Store.Verity }, parsePolicy),
+	field("Store", "Verify", func(c *Config) *string { return &c.Store.Verify }, parseVerify),
 	field("TPM", "Measure", func(c *Config) *Policy { return &c.TPM.Measure }, parsePolicy),
 	field("TPM", "Register", func(c *Config) *string { return &c.TPM.Register }, parseRegister),
 	field("TPM", "Device", func(c *Config) *string { return &c.TPM.Device }, parseDevice),
@@ -57,6 +58,13 @@ func parsePolicy(s string) (Policy, error) {
 		return p, nil
 	}
 	return "", errors.New("must be off, try or require")
+}
+
+func parseVerify(s string) (string, error) {
+	if s != "start" && s != "never" {
+		return "", errors.New("must be start or never")
+	}
+	return s, nil
 }
 
 // ParseRegister returns the PCR that a Register= value names. Only registers

@@ -50,11 +50,13 @@ type Image struct {
 }
 
 // Rootfs identifies the root file system; Verity is the fs-verity digest
-// of its EROFS image and Enforced says whether the kernel checks the objects.
+// of its EROFS image, Enforced says whether the kernel checks the objects, and
+// Verify is "start" if otherwise every start does.
 type Rootfs struct {
 	Type     string `json:"type"`
 	Verity   string `json:"verity"`
 	Enforced bool   `json:"enforced"`
+	Verify   string `json:"verify,omitempty"`
 }
 
 // Signature is the verdict of the signature policy at install.

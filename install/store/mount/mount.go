@@ -41,6 +41,9 @@ type Options struct {
 	// VerifyContent reads and checks every file before the image is mounted,
 	// unless the kernel checks them anyway.
 	VerifyContent bool
+	// IDs are those of the user namespace that the image is for; its files
+	// then appear with owners from there.
+	IDs IDs
 }
 
 // Result says how an image was mounted.
@@ -100,6 +103,10 @@ func mount(o *Options) (Result, error) {
 		return Result{}, explain(err, o.StoreDir)
 	}
 	defer meta.Close()
+	// The objects below need no mapping: nobody sees their owners.
+	if err := idMap(meta, o.IDs); err != nil {
+		return Result{}, explain(err, o.StoreDir)
+	}
 	top, err := overlay(meta, objects, "atomic:"+o.Image, res.Enforced)
 	if err != nil {
 		return Result{}, explain(fmt.Errorf("overlay: %w", err), o.StoreDir)

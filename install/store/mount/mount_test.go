@@ -115,6 +115,29 @@ func TestMount(t *testing.T) {
 	}
 }
 
+func TestMountIDs(t *testing.T) {
+	privateMounts(t)
+	dir, image := newStore(t)
+	if err := mount.CanIDMap(dir); err != nil {
+		t.Skip(err)
+	}
+	target := t.TempDir()
+	ids := mount.IDs{First: 700 << 16, Count: 1 << 16}
+	if _, err := mount.Mount(mount.Options{StoreDir: dir, Image: image, Target: target, IDs: ids}); err != nil {
+		t.Fatalf("%v (hint: %s)", err, hint.Of(err))
+	}
+	defer func() { _ = mount.Unmount(target) }()
+	for name, want := range map[string][2]uint32{".": {0, 0}, "a/b": {0, 0}, "tiny": {0, 0}, "file": {7, 8}} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(target, name), &st); err != nil || st.Uid != ids.First+want[0] || st.Gid != ids.First+want[1] {
+			t.Errorf("%s: owner %d:%d, %v, want %d:%d above %d", name, st.Uid, st.Gid, err, want[0], want[1], ids.First)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(target, "link")); err != nil || len(got) != 8000 {
+		t.Errorf("link: %d bytes, %v", len(got), err)
+	}
+}
+
 func TestMountRefuses(t *testing.T) {
 	privateMounts(t)
 	dir, image := newStore(t)

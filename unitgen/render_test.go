@@ -49,6 +49,9 @@ type testCase struct {
 	SELinux      bool
 	Launcher     string
 	Machined     bool
+	// IDs are those of a user namespace, NoUserNS is why there is none.
+	IDs      *unitgen.IDRange
+	NoUserNS string
 }
 
 func loadCase(tb testing.TB, file string) (*txtar.Archive, unitgen.Input) {
@@ -109,6 +112,7 @@ func (c testCase) apply(tb testing.TB, in *unitgen.Input, rootfs map[string]unit
 	in.Name, in.Generation, in.ImageName = c.Name, c.Generation, c.Image
 	in.DestDir = "/var/lib/containers/atomic/" + c.Name + "." + strconv.Itoa(c.Generation)
 	in.ImageConfig.Config = c.Config
+	in.IDs = c.IDs
 	in.Set, in.Previous, in.Grants, in.Options = c.Set, c.Previous, c.Grants, c.Options
 	for p, kind := range c.Rootfs {
 		rootfs[p] = entry(tb, kind)
@@ -146,6 +150,7 @@ func (c testCase) apply(tb testing.TB, in *unitgen.Input, rootfs map[string]unit
 		SELinux:      c.SELinux,
 		Verity:       "try",
 		Machined:     c.Machined,
+		NoUserNS:     c.NoUserNS,
 	}
 	if c.Launcher != "" {
 		in.Host.Launcher = c.Launcher

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/install/store/mount"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 )
@@ -31,6 +32,7 @@ const maxFile = 16 << 20
 type deployment struct {
 	name   string
 	dir    string // the generation's real directory, NAME.N
+	store  string // the directory of the store
 	root   string // the root file system of a bundle; empty for what is installed
 	rec    *record.Record
 	config []byte // config.json, the bytes that are executed
@@ -73,7 +75,7 @@ func open(host paths.Host, name string) (*deployment, error) {
 		return nil, fmt.Errorf("open deployment: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	d := &deployment{name: name, dir: dir}
+	d := &deployment{name: name, dir: dir, store: host.Store()}
 	info, err := readAll(root, "info")
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
@@ -124,7 +126,8 @@ func (d *deployment) check() error {
 }
 
 // checkMounted refuses an unmounted root file system: an empty directory in
-// its place would start nothing, or worse, something else.
+// its place would start nothing, or worse, something else. It is mounted for
+// longer than one start; where every start is to verify it, this does.
 func (d *deployment) checkMounted() error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(d.rootfs(), &st); err != nil {
@@ -133,6 +136,12 @@ func (d *deployment) checkMounted() error {
 	if st.Type != unix.OVERLAYFS_SUPER_MAGIC {
 		return hint.New(fmt.Errorf("root file system of %q is not mounted", d.name),
 			fmt.Sprintf("systemctl start %q", d.rec.Atomic.Start.MountUnit))
+	}
+	if r := d.rec.Atomic.Rootfs; r.Verify == "start" {
+		err := mount.Verify(mount.Options{StoreDir: d.store, Image: r.Image, Verity: r.Verity})
+		if err != nil {
+			return fmt.Errorf("verify root file system of %q: %w", d.name, err)
+		}
 	}
 	return nil
 }

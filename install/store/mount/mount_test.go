@@ -228,6 +228,9 @@ func TestVerifyContent(t *testing.T) {
 			if err == nil {
 				err = mount.Unmount(o.Target)
 			}
+			if verr := mount.Verify(o); (verr == nil) != (err == nil) {
+				t.Errorf("Verify says %v, Mount %v", verr, err)
+			}
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}

@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,33 @@ import (
 	"github.com/atomic-agent/atomic/install/store/verity"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
+
+// Verify checks an image and all of its content as they are in the store now.
+// What the kernel checks when it is read is not read here.
+func Verify(o Options) error {
+	want, err := verity.Parse(o.Image)
+	if err != nil {
+		return err
+	}
+	image, err := openImage(o.StoreDir, want)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	got, err := verity.Measure(image)
+	enforced := err == nil && o.Verity != "off"
+	if errors.Is(err, verity.ErrNotEnabled) {
+		got, _, err = verity.OfReader(image)
+	}
+	if err == nil && got != want {
+		err = hint.New(fmt.Errorf("%w: image %s has the digest %s", ErrVerity, want, got),
+			"the store was tampered with or is damaged, see: atomic store fsck")
+	}
+	if err != nil || enforced {
+		return err
+	}
+	return verifyContent(image, o.StoreDir)
+}
 
 // verifyContent reads every object that the image refers to, where the kernel
 // does not do that itself. It detects what was changed until now; it cannot

@@ -90,7 +90,10 @@ func goldenUnits(t *testing.T) map[string]string {
 		}
 		dir := "/srv/units/" + strings.TrimSuffix(filepath.Base(file), ".txtar")
 		name := strings.TrimSuffix(service, ".service")
-		mount, content := unitgen.MountUnit(name, 0, "/var/lib/containers/atomic/"+name+".0/rootfs", strings.Repeat("ab", 32), "try")
+		mount, content := unitgen.MountUnit(name, 0, unitgen.RootfsMount{
+			Where: "/var/lib/containers/atomic/" + name + ".0/rootfs", Image: strings.Repeat("ab", 32), Verity: "try",
+			Verify: "start", IDs: &unitgen.IDRange{First: 1 << 20, Count: 1 << 16},
+		})
 		files[dir+"/"+service] = unit
 		files[dir+"/"+service+".d/50-atomic.conf"] = dropIn
 		files[dir+"/"+mount] = string(content)

@@ -62,6 +62,9 @@ func (r *Reference) Image() (*store.Image, error) {
 		return nil, err
 	}
 	img.IndexDigest = r.index
+	if err := img.CheckSeal(); err != nil {
+		return nil, fmt.Errorf("image %s: %w", r.manifest, err)
+	}
 	return img, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -57,6 +58,12 @@ func archive(t *testing.T, entries ...entry) []byte {
 // copyImage makes an OCI image of the layers and copies it into txn.
 func copyImage(t *testing.T, txn *store.Txn, layers ...[]byte) (*store.Image, error) {
 	t.Helper()
+	return copySealed(t, txn, nil, layers...)
+}
+
+// copySealed does the same with annotations in the manifest.
+func copySealed(t *testing.T, txn *store.Txn, annotations map[string]string, layers ...[]byte) (*store.Image, error) {
+	t.Helper()
 	img := empty.Image
 	for _, l := range layers {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l)), nil })
@@ -66,6 +73,9 @@ func copyImage(t *testing.T, txn *store.Txn, layers ...[]byte) (*store.Image, er
 		if img, err = mutate.AppendLayers(img, layer); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if annotations != nil {
+		img, _ = mutate.Annotations(img, annotations).(v1.Image)
 	}
 	path := filepath.Join(t.TempDir(), "layout")
 	p, err := layout.Write(path, empty.Index)

@@ -97,9 +97,12 @@ func (r *renderer) normalise(spec *rspec.Spec) {
 	for i := range spec.Mounts {
 		r.normaliseMount(&spec.Mounts[i])
 	}
-	if spec.Process.Capabilities != nil {
-		r.intersectCapabilities(spec.Process.Capabilities)
+	if spec.Process.Capabilities == nil {
+		// To the runtimes of the contract's time that meant none, to today's
+		// it means every one.
+		spec.Process.Capabilities = &rspec.LinuxCapabilities{}
 	}
+	r.intersectCapabilities(spec.Process.Capabilities)
 	if l := spec.Process.SelinuxLabel; l != "" && !r.in.Host.SELinux {
 		spec.Process.SelinuxLabel = ""
 		spec.Linux.MountLabel = ""

@@ -139,7 +139,7 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	}
 	line("LogExtraFields=%s %s", quoteWord("CONTAINER_NAME="+r.in.Name), quoteWord("CONTAINER_IMAGE="+r.in.ImageName))
 	if launched {
-		r.resourceLimits(spec, line, unset)
+		resourceLimits(spec, line, unset)
 		r.devicePolicy(spec, line)
 	}
 	for _, p := range serviceLines {
@@ -157,52 +157,13 @@ func assigned(settings []setting, section, key string) bool {
 	return ok
 }
 
-// resourceLimits makes unit properties of config.json's limits: the cgroup is
-// systemd's. A limit that the template's unit sets itself wins.
-func (r *renderer) resourceLimits(spec *rspec.Spec, line func(string, ...any), unset func(string) bool) {
-	res := spec.Linux.Resources
-	if res == nil {
-		return
-	}
-	set := func(key, format string, args ...any) {
-		if unset(key) {
-			line(key+"="+format, args...)
+// resourceLimits writes config.json's limits. One that the template's unit sets
+// itself wins.
+func resourceLimits(spec *rspec.Spec, line func(string, ...any), unset func(string) bool) {
+	for _, p := range resourceProperties(spec.Linux.Resources) {
+		if unset(p.key) {
+			line("%s=%s", p.key, p.value)
 		}
-	}
-	if m := res.Memory; m != nil {
-		if m.Limit != nil && *m.Limit > 0 {
-			set("MemoryMax", "%d", *m.Limit)
-		}
-		if m.Limit != nil && m.Swap != nil && *m.Swap >= *m.Limit && *m.Limit > 0 {
-			set("MemorySwapMax", "%d", *m.Swap-*m.Limit)
-		}
-		if m.Reservation != nil && *m.Reservation > 0 {
-			set("MemoryLow", "%d", *m.Reservation)
-		}
-	}
-	if c := res.CPU; c != nil {
-		if c.Shares != nil && *c.Shares >= 2 {
-			set("CPUWeight", "%d", min(1+(*c.Shares-2)*9999/262142, 10000))
-		}
-		if c.Quota != nil && *c.Quota > 0 {
-			period := uint64(100000)
-			if c.Period != nil && *c.Period > 0 {
-				period = *c.Period
-			}
-			set("CPUQuota", "%d%%", max(uint64(*c.Quota)*100/period, 1))
-		}
-		if c.Cpus != "" {
-			set("AllowedCPUs", "%s", quoteWord(c.Cpus))
-		}
-		if c.Mems != "" {
-			set("AllowedMemoryNodes", "%s", quoteWord(c.Mems))
-		}
-	}
-	if p := res.Pids; p != nil && p.Limit != nil && *p.Limit > 0 {
-		set("TasksMax", "%d", *p.Limit)
-	}
-	if res.BlockIO != nil || len(res.HugepageLimits) > 0 || res.Network != nil || len(res.Rdma) > 0 || len(res.Unified) > 0 {
-		r.warnf("config.json limits block I/O, huge pages, network or RDMA: set the matching unit property instead")
 	}
 }
 

@@ -44,7 +44,7 @@ func TestMountOfHostFile(t *testing.T) {
 		Name: "net", DestDir: "/var/lib/containers/atomic/net.0",
 		Exports: unitgen.Exports{
 			ConfigTemplate: []byte(`{"ociVersion": "1.0.0", "process": {"args": ["/net"], "cwd": "/"},
-				"root": {"path": "rootfs", "readonly": true}, "mounts": [
+				"root": {"path": "rootfs", "readonly": true}, "linux": {"namespaces": [{"type": "mount"}]}, "mounts": [
 				{"destination": "/etc/sysconfig/net", "source": "/etc/sysconfig/net", "type": "bind", "options": ["bind", "ro"]},
 				{"destination": "/etc/net", "source": "/etc/net", "type": "bind", "options": ["bind", "ro"]}]}`),
 			ServiceTemplate: []byte("[Service]\nExecStart=$EXEC_START\n"),
@@ -80,7 +80,7 @@ func TestMountOnHostLink(t *testing.T) {
 		Name: "snmp", DestDir: "/var/lib/containers/atomic/snmp.0",
 		Exports: unitgen.Exports{
 			ConfigTemplate: []byte(`{"ociVersion": "1.0.0", "process": {"args": ["/snmp"], "cwd": "/"},
-				"root": {"path": "rootfs", "readonly": true}, "mounts": [
+				"root": {"path": "rootfs", "readonly": true}, "linux": {"namespaces": [{"type": "mount"}]}, "mounts": [
 				{"destination": "/dev", "source": "tmpfs", "type": "tmpfs"},
 				{"destination": "/dev", "source": "/dev", "type": "bind", "options": ["rbind"]},
 				{"destination": "/dev/null", "source": "/dev/zero", "type": "bind", "options": ["bind"]},

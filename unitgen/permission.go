@@ -183,9 +183,14 @@ func (r *renderer) askNamespaces(spec *rspec.Spec, why func(string) string) {
 		{rspec.PIDNamespace, false},
 		{rspec.IPCNamespace, false},
 		{rspec.MountNamespace, false},
+		{rspec.UserNamespace, true},
+		{rspec.CgroupNamespace, true},
+		{rspec.TimeNamespace, true},
 	} {
 		got := namespace(spec, ns.t)
 		switch {
+		case got == nil && slices.Contains([]rspec.LinuxNamespaceType{rspec.UserNamespace, rspec.CgroupNamespace, rspec.TimeNamespace}, ns.t):
+			// Containers of the contract share these with the host.
 		case got == nil:
 			r.ask("ns:"+string(ns.t)+"-host", ns.byDefault, at)
 		case got.Path != "":

@@ -174,6 +174,7 @@ func (r *renderer) configuration(m Manifest) *rspec.Spec {
 	}
 	r.normalise(spec)
 	r.checkConfig(spec)
+	r.checkSupported(spec)
 	return spec
 }
 

@@ -123,8 +123,10 @@ func run(o options) (int, error) {
 
 // crash takes the handler of memory faults away, which the Go runtime would
 // make an orderly panic of, and causes one. A signal would not do: the kernel
-// keeps those that nobody handles from process 1.
+// keeps those that nobody handles from process 1. The core goes to a directory
+// that can be written.
 func crash() {
+	_ = os.Chdir("/dev/shm")
 	var none [4]uintptr
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(syscall.SIGSEGV), uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
 	var nowhere *int

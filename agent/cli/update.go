@@ -18,13 +18,8 @@ func newUpdateCommand(g *globals) *cobra.Command {
 	cmd.Args = args(cobra.MaximumNArgs(1))
 	o := &imagesUpdateOptions{}
 	f := cmd.Flags()
-	if f.Lookup("all") == nil {
-		f.BoolVarP(&o.all, "all", "a", false, "fetch all images in the store anew")
-	}
+	f.Lookup("all").Usage = "fetch all images in the store anew"
 	f.BoolVarP(&o.force, "force", "f", false, "not supported")
-	if f.Lookup("json") == nil {
-		f.BoolVar(&o.json, "json", false, "with --all, print the summary as JSON")
-	}
 	storageFlag(f, &o.storage)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if len(names) == 1 {
@@ -37,13 +32,11 @@ func newUpdateCommand(g *globals) *cobra.Command {
 				return updateContainer(cmd, names)
 			}
 		}
-		var err error
-		if o.creds, err = f.GetString("src-creds"); err != nil {
-			return err
-		}
-		if o.allowUnsigned, err = f.GetBool("allow-unsigned"); err != nil {
-			return err
-		}
+		// The flags that both have are the container's.
+		o.creds = f.Lookup("src-creds").Value.String()
+		o.allowUnsigned = f.Lookup("allow-unsigned").Value.String() == "true"
+		o.all = f.Lookup("all").Value.String() == "true"
+		o.json = f.Lookup("json").Value.String() == "true"
 		return runImagesUpdate(cmd.Context(), g, o, names)
 	}
 	return cmd

@@ -130,6 +130,9 @@ func TestImages(t *testing.T) {
 	if out := w.mustRun("update", "etcd:1"); !strings.Contains(out, "Pulled "+full+"@sha256:") {
 		t.Errorf("update of an image: %q", out)
 	}
+	if out := w.mustRun("update", "--all", "--json"); !strings.Contains(out, `"status": "Updated"`) {
+		t.Errorf("update of all images: %q", out)
+	}
 	w.mustRun("images", "delete", "-y", "--all")
 	if out := w.mustRun("images", "prune"); !strings.HasPrefix(out, "Removed ") || strings.HasPrefix(out, "Removed 0 objects") {
 		t.Errorf("prune: %q", out)

@@ -13,6 +13,8 @@ import (
 var (
 	// ErrNotInstalled says that there is no such container.
 	ErrNotInstalled = errors.New("is not installed")
+	// ErrRunOnce says that an image is to be run and not installed.
+	ErrRunOnce = errors.New("is to be run once and cannot be installed")
 	// ErrBusy says that another command works on the container.
 	ErrBusy = errors.New("another command is at work")
 	// ErrRolledBack says that a change failed after the service was touched

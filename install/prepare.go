@@ -59,6 +59,7 @@ type request struct {
 	add    unitgen.Options   // likewise
 	grants []string
 	from   *deployment // when updating
+	once   bool        // it is run and not installed
 }
 
 func (a *Agent) openStore() (*store.Store, error) {
@@ -113,24 +114,36 @@ func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepar
 		return nil, err
 	}
 	p.d = &deployment{host: a.host, name: r.name, gen: gen}
-	in, err := a.input(p, r)
-	if err != nil {
+	if err := a.render(p, r, paths.Host{}.Deployment(r.name, gen)); err != nil {
 		return nil, err
 	}
+	if p.out.RunOnce {
+		return nil, hint.New(fmt.Errorf("%s %w", p.pulled.Name, ErrRunOnce), "run it: atomic run "+p.pulled.Name)
+	}
+	return p, a.seal(ctx, p, r)
+}
+
+// render renders a deployment in a directory and asks for the grants it lacks.
+func (a *Agent) render(p *prepared, r request, dir string) error {
+	in, err := a.input(p, r)
+	if err != nil {
+		return err
+	}
+	in.DestDir = dir
+	if r.once {
+		in.Host.Starter = "" // plans are for what is started often
+	}
 	if p.out, err = unitgen.Render(*in); err != nil {
-		return nil, err
+		return err
 	}
 	for _, w := range p.out.Warnings {
 		a.say("Warning: %s", w)
 	}
-	if p.out.RunOnce {
-		return nil, hint.New(fmt.Errorf("%s is to be run once and cannot be installed", p.pulled.Name), "its label atomic.run=once says so")
-	}
-	if len(p.out.Missing) > 0 {
+	if len(p.out.Missing) > 0 && (r.once || !p.out.RunOnce) {
 		// The administrator is to come again; what was fetched need not.
-		return nil, errors.Join(grantError(p), txn.Tag(p.pulled.Name, p.img.ManifestDigest, p.pulled.IndexDigest.String()), txn.Commit())
+		return errors.Join(grantError(p), p.txn.Tag(p.pulled.Name, p.img.ManifestDigest, p.pulled.IndexDigest.String()), p.txn.Commit())
 	}
-	return p, a.seal(ctx, p, r)
+	return nil
 }
 
 func grantError(p *prepared) error {
@@ -141,15 +154,19 @@ func grantError(p *prepared) error {
 	return e
 }
 
+func (p *prepared) putRootfs() (image string, err error) {
+	for _, m := range p.out.MountPoints {
+		if err := p.img.Tree.AddMountPoint(m.Path, m.Dir); err != nil {
+			return "", err
+		}
+	}
+	return p.txn.PutImage(p.img.Tree)
+}
+
 // seal writes the root file system's image, which has the mount points that
 // rendering found missing, and makes the record.
 func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
-	for _, m := range p.out.MountPoints {
-		if err := p.img.Tree.AddMountPoint(m.Path, m.Dir); err != nil {
-			return err
-		}
-	}
-	rootfs, err := p.txn.PutImage(p.img.Tree)
+	rootfs, err := p.putRootfs()
 	if err != nil {
 		return err
 	}
@@ -267,7 +284,7 @@ func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
 		return nil, err
 	}
 	in := &unitgen.Input{
-		Name: r.name, Generation: p.d.gen, DestDir: paths.Host{}.Deployment(r.name, p.d.gen),
+		Name: r.name, Generation: p.d.gen,
 		ImageName: p.pulled.Name, ImageID: strings.TrimPrefix(p.img.ManifestDigest, "sha256:"), ImageConfig: p.pulled.Config,
 		Exports: exports, Set: r.set, Options: r.add, Grants: r.grants, Host: host,
 		IDs: &unitgen.IDRange{First: ids.First, Count: ids.Count},

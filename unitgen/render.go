@@ -187,6 +187,11 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 		if spec != nil {
 			r.generateTmpfiles(spec)
 			r.out.MountPoints = r.mountPoints(spec)
+			if r.out.StopSignal = r.stopSignal(r.in.ImageConfig.Config); r.out.StopSignal == "" {
+				r.out.StopSignal = "SIGTERM"
+			}
+			r.out.Notify = "launcher"
+			r.out.DropIn = r.dropIn(spec, true)
 		}
 		return
 	}

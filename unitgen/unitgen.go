@@ -148,7 +148,7 @@ type HostFacts struct {
 // Output is a rendered deployment.
 type Output struct {
 	Config   []byte // config.json
-	Unit     []byte // NAME.service; nil for images without a service
+	Unit     []byte // NAME.service; nil for images without a service, or to be run once
 	DropIn   []byte // NAME.service.d/50-atomic.conf
 	Tmpfiles []byte // NAME.conf; nil if nothing is to be written
 

@@ -21,6 +21,7 @@ func execute(args []string) error {
 	f := flag.NewFlagSet("exec", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.BoolVar(&o.TTY, "t", false, "")
+	f.BoolVar(&o.Detach, "d", false, "")
 	f.StringVar(&o.User, "u", "", "")
 	if f.Parse(args) != nil || f.NArg() < 2 {
 		return errUsage

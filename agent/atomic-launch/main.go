@@ -19,7 +19,7 @@ import (
 )
 
 const usage = `usage: atomic-launch start NAME
-       atomic-launch exec [-t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
+       atomic-launch exec [-d | -t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
        atomic-launch bus NAME
        atomic-launch cleanup NAME
        atomic-launch register --pending

@@ -20,7 +20,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/atomic-agent/atomic/install"
 	"github.com/atomic-agent/atomic/install/image"
@@ -89,7 +88,7 @@ func newRootCommand(g *globals) *cobra.Command {
 	cmd.AddCommand(
 		newInstallCommand(g), newUninstallCommand(g), newContainersCommand(g), newImagesCommand(g),
 		newInfoCommand(g), newVerifyCommand(g), newLintCommand(g), newCatCommand(g), newTrustCommand(g),
-		newPSCommand(g), newStopCommand(g), newUpdateCommand(g), newRollbackCommand(g),
+		newPSCommand(g), newRunCommand(g), newStopCommand(g), newUpdateCommand(g), newRollbackCommand(g),
 		newExecCommand(g), newPullCommand(g), newStoreCommand(g), newMountCommand(g), newUnmountCommand(g), newDiffCommand(g),
 		newAttestCommand(g), newPlanCommand(g), newSettleCommand(g), newVersionCommand(g),
 	)
@@ -127,9 +126,11 @@ func (g *globals) agentSaying(w io.Writer) (*install.Agent, error) {
 }
 
 // progress shows fetching with bars on a terminal and with lines elsewhere.
-func (g *globals) progress() image.Progress {
-	if f, ok := g.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a descriptor is small
+func (g *globals) progress() image.Progress { return g.progressOn(g.Out) }
+
+func (g *globals) progressOn(w io.Writer) image.Progress {
+	if f, ok := w.(*os.File); ok && isTerminal(f) {
 		return image.Bars(f)
 	}
-	return image.Lines(g.Out)
+	return image.Lines(w)
 }

@@ -14,8 +14,8 @@ import (
 )
 
 type execOptions struct {
-	tty  bool
-	user string
+	tty, detach bool
+	user        string
 }
 
 func newExecCommand(g *globals) *cobra.Command {
@@ -30,6 +30,8 @@ part of its unit. The exit code is the command's.`,
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal")
+	cmd.Flags().BoolVarP(&o.detach, "detach", "d", false, "do not wait for the command, and let it have no input and output")
+	cmd.Flags().BoolP("interactive", "i", false, "accepted; standard input is always connected")
 	cmd.Flags().StringVarP(&o.user, "user", "u", "", "run it as `UID[:GID]` instead of the container's user")
 	return cmd
 }
@@ -40,6 +42,9 @@ func runExec(g *globals, o execOptions, argv []string) error {
 	launch := []string{paths.Launcher, "exec"}
 	if o.tty {
 		launch = append(launch, "-t")
+	}
+	if o.detach {
+		launch = append(launch, "-d")
 	}
 	if o.user != "" {
 		launch = append(launch, "-u", o.user)

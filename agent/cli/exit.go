@@ -40,10 +40,13 @@ var (
 // exitCode maps an error to the program's exit code.
 func exitCode(err error) int {
 	var grant *install.GrantError
+	var ran exitStatus
 	var rejection *verify.Rejection
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &ran):
+		return int(ran)
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, install.ErrNotInstalled):

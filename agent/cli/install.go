@@ -122,6 +122,11 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	res, err := g.withGrants(o.grants, func(grants []string) (*install.Result, error) {
 		return a.Install(ctx, install.Options{Source: src, Name: o.name, Set: set, Grants: grants, Add: o.add, DryRun: o.display})
 	})
+	if errors.Is(err, install.ErrRunOnce) && !o.display {
+		// As in the original, installing such an image is running it.
+		once := &runOptions{sourceOptions: o.sourceOptions, name: o.name, set: o.set, grants: o.grants, add: o.add}
+		return once.image(ctx, g, a, name, nil)
+	}
 	switch {
 	case err != nil:
 		return err

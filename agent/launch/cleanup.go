@@ -51,6 +51,7 @@ func (l Launcher) Cleanup(ctx context.Context, name string, bus Unregistrar) err
 			failed = append(failed, err)
 		}
 	}
+	failed = append(failed, l.removeOnce(name))
 	return errors.Join(failed...)
 }
 

@@ -82,6 +82,11 @@ func (l Launcher) payload(d *deployment) (*configs.Config, *libcontainer.Process
 	if err != nil {
 		return nil, nil, err
 	}
+	if spec.Process.Terminal {
+		if p.ConsoleSocket, err = d.console(); err != nil {
+			return nil, nil, err
+		}
+	}
 	in := envInput{
 		config: p.Env, unit: os.Environ(),
 		notify: d.rec.Atomic.Start.Notify, notifyPath: d.rec.Atomic.Start.NotifyPath,

@@ -55,20 +55,9 @@ func open(host paths.Host, name string) (*deployment, error) {
 	if err := record.CheckName(name); err != nil {
 		return nil, err
 	}
-	target, err := os.Readlink(host.Current(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, hint.New(fmt.Errorf("container %q: %w", name, ErrNotInstalled), "`atomic containers list` shows what is installed")
-	}
+	dir, err := directory(host, name)
 	if err != nil {
-		return nil, fmt.Errorf("find deployment: %w", err)
-	}
-	generation := strings.TrimPrefix(filepath.Base(target), name+".")
-	if n, err := strconv.Atoi(generation); err != nil || n < 0 {
-		return nil, fmt.Errorf("find deployment: link %q names no generation of %q", target, name)
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Join(host.Containers(), filepath.Base(target)))
-	if err != nil {
-		return nil, fmt.Errorf("find deployment: %w", err)
+		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -97,6 +86,30 @@ func open(host paths.Host, name string) (*deployment, error) {
 	h.Write(d.config)
 	d.digest = hex.EncodeToString(h.Sum(nil))
 	return d, d.check()
+}
+
+// directory finds the current deployment of a container: of one that is
+// installed or, if there is none, of one that is run without that.
+func directory(host paths.Host, name string) (string, error) {
+	target, err := os.Readlink(host.Current(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		if st, err := os.Lstat(host.Once(name)); err == nil && st.IsDir() {
+			return host.Once(name), nil
+		}
+		return "", hint.New(fmt.Errorf("container %q: %w", name, ErrNotInstalled), "`atomic containers list` shows what is installed")
+	}
+	if err != nil {
+		return "", fmt.Errorf("find deployment: %w", err)
+	}
+	generation := strings.TrimPrefix(filepath.Base(target), name+".")
+	if n, err := strconv.Atoi(generation); err != nil || n < 0 {
+		return "", fmt.Errorf("find deployment: link %q names no generation of %q", target, name)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Join(host.Containers(), filepath.Base(target)))
+	if err != nil {
+		return "", fmt.Errorf("find deployment: %w", err)
+	}
+	return dir, nil
 }
 
 func readAll(root *os.Root, name string) ([]byte, error) {

@@ -31,6 +31,8 @@ type ExecOptions struct {
 	User string
 	// TTY gives the command a terminal of the container's own.
 	TTY bool
+	// Detach does not wait for the command, which has no input and no output.
+	Detach bool
 }
 
 // Exec runs a command in a running container, in the cgroup of its unit and
@@ -54,10 +56,27 @@ func (l Launcher) Exec(name string, o ExecOptions) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	if o.TTY {
+	switch {
+	case o.Detach:
+		return runDetached(j.container, p)
+	case o.TTY:
 		return runTTY(j.container, p)
 	}
 	return runPlain(j.container, p)
+}
+
+// runDetached leaves the command to the unit.
+func runDetached(c *libcontainer.Container, p *libcontainer.Process) (int, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 1, err
+	}
+	defer null.Close()
+	p.Stdin, p.Stdout, p.Stderr = null, null, null
+	if err := c.Start(p); err != nil {
+		return 1, fmt.Errorf("execute %q: %w", p.Args[0], err)
+	}
+	return 0, nil
 }
 
 // runPlain connects the command to the caller's streams.

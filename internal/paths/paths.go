@@ -73,6 +73,10 @@ func (h Host) ConfigDir() string { return h.join("etc/atomic/atomic.conf.d") }
 // (RuntimeDirectory=atomic/NAME) and removes it at stop.
 func (h Host) Run(name string) string { return h.join("run/atomic", name) }
 
+// Once is the deployment of a container that is run without being installed; no
+// container's name begins with a dot.
+func (h Host) Once(name string) string { return h.join("run/atomic/.once", name) }
+
 // RunRoot holds the run-time directories of all started containers.
 func (h Host) RunRoot() string { return h.join("run/atomic") }
 

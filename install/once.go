@@ -229,6 +229,7 @@ func (a *Agent) writeOnce(once *Once, o OnceOptions, rec *record.Record, config,
 	rec.Atomic.Units, rec.Atomic.Directories, rec.Atomic.ConfigSHA256 = []record.File{}, nil, fileSum(config)
 	start := &rec.Atomic.Start
 	start.Unit, start.MountUnit, start.Engine, start.PlanSHA256, start.Health = once.Name+".service", "", "oci", "", nil
+	start.Bus = false
 	if !o.Service {
 		start.Notify, start.NotifyPath, start.Register = "launcher", "", false
 	} else if start.Notify == "" {
@@ -251,9 +252,14 @@ func (a *Agent) writeOnce(once *Once, o OnceOptions, rec *record.Record, config,
 	}
 	once.Unit = once.unit(o, rec, settings, tmpfiles != nil)
 	// The unit's device policy may keep it from mounting.
-	_, err = mount.Mount(mount.Options{
-		StoreDir: a.host.Store(), Image: rec.Atomic.Rootfs.Image, Target: filepath.Join(once.dir, "rootfs"), Verity: rec.Atomic.Rootfs.Verity,
-	})
+	m := mount.Options{
+		StoreDir: a.host.Store(), Image: rec.Atomic.Rootfs.Image, Target: filepath.Join(once.dir, "rootfs"),
+		Verity: rec.Atomic.Rootfs.Verity, VerifyContent: rec.Atomic.Rootfs.Verify == "start",
+	}
+	if ids := rec.Atomic.IDs; ids != nil {
+		m.IDs = mount.IDs{First: ids.First, Count: ids.Count}
+	}
+	_, err = mount.Mount(m)
 	return err
 }
 
@@ -271,6 +277,8 @@ func (once *Once) editConfig(config []byte, o OnceOptions, old string) ([]byte, 
 		spec.Process.Args = o.Args
 	}
 	spec.Process.Terminal = o.Terminal
+	// The login bus is the installed container's.
+	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return isBelow(m.Source, "/run/atomic/.bus") })
 	for i, m := range spec.Mounts {
 		if rest, ok := strings.CutPrefix(m.Source, "/run/atomic/"+old+"/"); ok {
 			spec.Mounts[i].Source = "/run/atomic/" + once.Name + "/" + rest

@@ -15,6 +15,10 @@
 //	go test ./test/oci -run 'TestDifferential/mount'    # some cases; rows are then not checked for need
 //	go test ./test/oci -engines oci,plan                # some engines
 //
+// TestEscapes runs configurations and root file systems with which containers
+// have left other runtimes, most of them named by their CVE, with our engines:
+// each must be refused or harmless, and the host untouched.
+//
 // # A further engine
 //
 // Add an entry to engines: its name, the command that runs a bundle in the

@@ -32,12 +32,14 @@ type engine struct {
 	// refuses is a part of what the engine says of a configuration that is not
 	// its business; empty if it has to take every one.
 	refuses string
+	// ours says that the engine is atomic's.
+	ours bool
 }
 
 // engines begin with the reference that all others are compared with.
 var engines = []engine{
-	{name: "oci", command: `/usr/libexec/atomic/atomic-launch run --engine oci --bundle . --id "$id"`},
-	{name: "plan", command: `/usr/libexec/atomic/atomic-launch run --engine plan --bundle . --id "$id"`, refuses: "is not on the list"},
+	{name: "oci", command: `/usr/libexec/atomic/atomic-launch run --engine oci --bundle . --id "$id"`, ours: true},
+	{name: "plan", command: `/usr/libexec/atomic/atomic-launch run --engine plan --bundle . --id "$id"`, refuses: "is not on the list", ours: true},
 	{name: "runc", command: `runc run --bundle . "$id"`},
 	{name: "crun", command: `crun run --bundle . "$id"`},
 }
@@ -79,7 +81,7 @@ type lab struct {
 	engines []engine
 }
 
-func newLab(ctx context.Context, t *testing.T) *lab {
+func newLab(ctx context.Context, t *testing.T, cases []testCase) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -108,7 +110,7 @@ func newLab(ctx context.Context, t *testing.T) *lab {
 	if len(l.engines) == 0 || l.engines[0].name != engines[0].name {
 		t.Fatalf("-engines must include %s, the reference", engines[0].name)
 	}
-	if err := l.unpack(ctx, t); err != nil {
+	if err := l.unpack(ctx, t, cases); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -137,7 +139,7 @@ func compile(ctx context.Context, t *testing.T) []byte {
 }
 
 // unpack puts the runner, the root file system and all bundles into the bed.
-func (l *lab) unpack(ctx context.Context, t *testing.T) error {
+func (l *lab) unpack(ctx context.Context, t *testing.T, cases []testCase) error {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	var failed error

@@ -106,7 +106,7 @@ func TestCaseNames(t *testing.T) {
 
 func TestDifferential(t *testing.T) {
 	ctx := life(t)
-	l := newLab(ctx, t)
+	l := newLab(ctx, t, cases)
 	rows := readList(t)
 	ran := 0
 	for _, c := range cases {

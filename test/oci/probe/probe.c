@@ -19,6 +19,8 @@
  *   int80:NUMBER   the same for one system call of the 32-bit ABI
  *   mounts         whether the usual escapes by mount(2) are refused
  *   stdin          what standard input says
+ *
+ * As "probe swap A B" it exchanges two names for as long as it lives, for races.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -456,6 +458,10 @@ int main(int argc, char **argv, char **envp)
 
 	if (argc == 2 && strcmp(argv[1], "fail:0") == 0)
 		return 0;
+	if (argc == 4 && strcmp(argv[1], "swap") == 0)
+		for (;;)
+			if (syscall(SYS_renameat2, AT_FDCWD, argv[2], AT_FDCWD, argv[3], 2 /* RENAME_EXCHANGE */) < 0)
+				return 1;
 	fds(); /* before anything is opened */
 	status();
 	process(argv, envp);

@@ -26,9 +26,13 @@ import (
 	"github.com/atomic-agent/atomic/machined"
 )
 
-// The container's init is this program once more. It stays on the thread that
-// execve would otherwise have to wait for.
-func init() { runtime.LockOSThread() }
+// The container's init is this program once more. It stays on the first thread,
+// as execve of another has to wait for that one's end.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "init" {
+		runtime.LockOSThread()
+	}
+}
 
 func main() {
 	if o, err := setup.ParseOrder(os.Args[1:]); err == nil {
@@ -41,7 +45,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: atomic-start start NAME")
 		os.Exit(2)
 	}
-	runtime.UnlockOSThread()
 	os.Exit(exit(start(context.Background(), os.Args[2])))
 }
 

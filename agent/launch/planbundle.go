@@ -35,9 +35,13 @@ func RunPlan(in io.Reader, b PlannedBundle) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	init, err := clone(p, setup.Order{Name: b.ID, Root: b.Root}, nil, 0)
+	init, err := clone(p.Namespaces, setup.Order{Name: b.ID}, nil, 0)
 	if err != nil {
 		return 1, fmt.Errorf("create container %q: %w", b.ID, err)
+	}
+	if err := init.begin(b.Root, p); err != nil {
+		init.abandon()
+		return 1, err
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)

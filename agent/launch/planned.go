@@ -5,18 +5,21 @@ package launch
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/agent/launch/setup"
+	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
 	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
@@ -33,6 +36,22 @@ var ErrNoPlan = errors.New("no plan")
 // TPM is extended and machined is told. The payload is released when the last
 // of them is done.
 func (l Launcher) StartPlanned(ctx context.Context, name string) error {
+	namespaces, err := peekPlan(l.Host, name)
+	if err != nil {
+		return err
+	}
+	passed, err := listenFDs(os.Getenv, os.Getpid())
+	if err != nil {
+		return err
+	}
+	// Init boots while the deployment is checked. It does nothing before it is
+	// given the plan, and that happens only when everything is right.
+	init, err := clone(namespaces, setup.Order{Name: name, Passed: len(passed)}, passed, unix.CLONE_PARENT)
+	if err != nil {
+		return fmt.Errorf("create container %q: %w", name, err)
+	}
+	defer init.abandon() // unless it has been released
+
 	d, err := open(l.Host, name)
 	if err != nil {
 		return err
@@ -40,6 +59,9 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	p, err := d.parsePlan()
 	if err != nil {
 		return err
+	}
+	if p.Namespaces != namespaces {
+		return fmt.Errorf("container %q was changed while it was started", name)
 	}
 	if err := d.checkMounted(); err != nil {
 		return err
@@ -63,18 +85,13 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 		return err
 	}
 	defer inside.close()
-	passed, err := l.passOn(d, p, run)
-	if err != nil {
-		return err
+	l.passOn(d, p, run, len(passed))
+	if err := init.begin(d.rootfs(), p); err != nil {
+		return init.explain(err)
 	}
-	init, err := clone(p, setup.Order{Name: name, Root: d.rootfs(), Passed: len(passed)}, passed, unix.CLONE_PARENT)
-	if err != nil {
-		return fmt.Errorf("create container %q: %w", name, err)
-	}
-	defer init.abandon() // unless it has been released
+
 	measured := make(chan error, 1)
 	go func() { measured <- l.measure(ctx, d) }()
-
 	adopted, err := l.handOver(run, &init.initProcess)
 	if err != nil {
 		return init.explain(err)
@@ -102,6 +119,29 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	return l.waitReady(run, d, &init.initProcess, inside)
 }
 
+// peekPlan returns the namespaces of a container's plan, which nobody has checked
+// yet. Without a plan it returns ErrNoPlan.
+func peekPlan(host paths.Host, name string) (uint64, error) {
+	if err := record.CheckName(name); err != nil {
+		return 0, err
+	}
+	data, err := os.ReadFile(filepath.Join(host.Current(name), "plan"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, ErrNoPlan
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read plan: %w", err)
+	}
+	p, err := plan.Parse(data)
+	if errors.Is(err, plan.ErrVersion) {
+		return 0, ErrNoPlan
+	}
+	if err != nil {
+		return unix.CLONE_NEWNS, nil //nolint:nilerr // what is wrong is found out in a moment
+	}
+	return p.Namespaces, nil
+}
+
 // parsePlan reads the deployment's plan. A plan that is not there, or of
 // another version of the program, is no failure: the other engine does not need
 // it. One that install did not write for exactly this deployment is.
@@ -126,28 +166,24 @@ func (d *deployment) parsePlan() (*plan.Plan, error) {
 	return p, nil
 }
 
-// passOn completes a plan with what the unit passes on, environment and
-// credentials, and returns the sockets of a .socket unit.
-func (l Launcher) passOn(d *deployment, p *plan.Plan, run runDir) ([]*os.File, error) {
-	passed, err := listenFDs(os.Getenv, os.Getpid())
-	if err != nil {
-		return nil, err
-	}
+// passOn completes a plan with what the unit passes on: environment and
+// credentials. listen is the number of its sockets.
+func (l Launcher) passOn(d *deployment, p *plan.Plan, run runDir, listen int) {
 	start := &d.rec.Atomic.Start
 	in := envInput{
 		config: p.Env, unit: os.Environ(), notify: start.Notify, notifyPath: start.NotifyPath,
-		privatePIDs: p.Namespaces&unix.CLONE_NEWPID != 0, listen: len(passed),
+		privatePIDs: p.Namespaces&unix.CLONE_NEWPID != 0, listen: listen,
 	}
 	if in.listen > 0 && !in.privatePIDs {
 		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		var err error
 		if in.credentials, err = planCredentials(p, dir, start.NotifyPath, run); err != nil {
 			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
 		}
 	}
 	p.Env = payloadEnv(in)
-	return passed, nil
 }
 
 // planCredentials adds the mount of the unit's credentials to a plan.
@@ -185,17 +221,19 @@ func planned(p *plan.Plan, target, kind string) bool {
 type plannedInit struct {
 	initProcess
 	socket int
+	// exe is the program that init executes. It stays open: taking its mount
+	// away takes the kernel half a millisecond, which init would wait for.
+	exe int
 }
 
-// clone makes init, in its namespaces and in this process's cgroup, and gives
-// it the plan; how is CLONE_PARENT or nothing. Init executes this very program, by way of a read-only view of
-// it: no payload can ever open what the host runs for writing.
-func clone(p *plan.Plan, o setup.Order, passed []*os.File, how uintptr) (*plannedInit, error) {
+// clone makes init, in its namespaces and in this process's cgroup; how is
+// CLONE_PARENT or nothing. Init executes this very program, by way of a
+// read-only view of it: no payload can ever open what the host runs for writing.
+func clone(namespaces uint64, o setup.Order, passed []*os.File, how uintptr) (*plannedInit, error) {
 	exe, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open launcher: %w", err)
 	}
-	defer func() { _ = unix.Close(exe) }()
 	if err := unix.MountSetattr(exe, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return nil, fmt.Errorf("protect launcher: %w", err)
 	}
@@ -207,31 +245,33 @@ func clone(p *plan.Plan, o setup.Order, passed []*os.File, how uintptr) (*planne
 	for _, f := range passed {
 		files = append(files, f.Fd())
 	}
-	init := &plannedInit{initProcess{fd: -1}, pair[0]}
+	init := &plannedInit{initProcess{fd: -1}, pair[0], exe}
 	init.pid, err = syscall.ForkExec(o.Program(), append([]string{"atomic-start"}, o.Args()...), &syscall.ProcAttr{
+		Env:   []string{"GOMAXPROCS=1"}, // of threads, execve has to end every one
 		Files: append(files, uintptr(pair[1]), uintptr(exe)),
 		Sys: &syscall.SysProcAttr{
-			Cloneflags: uintptr(p.Namespaces) | how,
+			Cloneflags: uintptr(namespaces) | how,
 			Setsid:     true,
 			PidFD:      &init.fd,
 		},
 	})
 	_ = unix.Close(pair[1])
 	if err != nil {
-		_ = unix.Close(pair[0])
 		return nil, err
 	}
-	data := p.Encode()
-	data = append(binary.LittleEndian.AppendUint32(nil, uint32(len(data))), data...)
-	for len(data) > 0 {
-		n, err := unix.SendmsgN(init.socket, data, nil, nil, unix.MSG_NOSIGNAL)
+	return init, nil
+}
+
+// begin gives init its job.
+func (p *plannedInit) begin(root string, pl *plan.Plan) error {
+	for data := setup.Job(root, pl); len(data) > 0; {
+		n, err := unix.SendmsgN(p.socket, data, nil, nil, unix.MSG_NOSIGNAL)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			init.abandon()
-			return nil, fmt.Errorf("give init its plan: %w", err)
+			return fmt.Errorf("give init its plan: %w", err)
 		}
 		data = data[max(n, 0):]
 	}
-	return init, nil
+	return nil
 }
 
 // abandon ends an init that has not been released: it sees that nobody is at

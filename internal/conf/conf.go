@@ -100,7 +100,7 @@ func Default() *Config {
 		TPM:      TPM{Measure: Try, Register: "pcr:8"},
 		Install:  Install{Keep: 2},
 		Machined: Machined{Register: true},
-		Launch:   Launch{Engine: EngineOCI},
+		Launch:   Launch{Engine: EnginePlan},
 	}
 }
 

@@ -29,6 +29,7 @@ func TestParseHeader(t *testing.T) {
 		{name: "two", text: "# Title\n# suites: forky bookworm\nhost true\n", want: with(func(h *header) { h.suites = []string{"forky", "bookworm"} })},
 		{name: "plain", text: "# bed: plain\n# timeout: 90s\n", want: with(func(h *header) { h.plain, h.timeout = true, 90*time.Second })},
 		{name: "bench", text: "# bed: bench\n", want: with(func(h *header) { h.bench = true })},
+		{name: "engines", text: "# engines: oci\n", want: with(func(h *header) { h.engines = []string{"oci"} })},
 		{name: "unknown suite", text: "# suites: woody\n", wantErr: true},
 		{name: "no suite", text: "# suites:\n", wantErr: true},
 		{name: "bad timeout", text: "# timeout: soon\n", wantErr: true},

@@ -59,6 +59,9 @@ func TestScripts(t *testing.T) {
 		for _, suite := range h.suites {
 			bySuite[suite] = append(bySuite[suite], name)
 		}
+		for _, engine := range h.engines {
+			bySuite[engineSuite+"-"+engine] = append(bySuite[engineSuite+"-"+engine], name)
+		}
 	}
 	ctx := life(t)
 	storage, err := testImages(ctx, t)
@@ -73,7 +76,8 @@ func TestScripts(t *testing.T) {
 			})
 			t.Run(suite, func(t *testing.T) {
 				t.Parallel()
-				h := harness{ctx: ctx, suite: suite, storage: storage, headers: headers}
+				h := harness{ctx: ctx, storage: storage, headers: headers}
+				h.suite, h.engine, _ = strings.Cut(suite, "-")
 				testscript.Run(t, testscript.Params{
 					Files:              bySuite[suite],
 					Setup:              h.setup,
@@ -86,6 +90,9 @@ func TestScripts(t *testing.T) {
 		}
 	})
 }
+
+// engineSuite is where scripts run once more with another engine.
+const engineSuite = "trixie"
 
 // stem is a script's name without its extension.
 func stem(file string) string { return strings.TrimSuffix(file, ".txtar") }
@@ -115,6 +122,7 @@ func testImages(ctx context.Context, t *testing.T) (string, error) {
 type harness struct {
 	ctx     context.Context // testscript's callbacks take none
 	suite   string
+	engine  string // how containers are started, "" for the default
 	storage string
 	headers map[string]header
 }
@@ -146,6 +154,12 @@ func (h harness) setup(env *testscript.Env) error {
 	b, err := bed.Boot(ctx, opts)
 	if err != nil {
 		return err
+	}
+	if h.engine != "" {
+		conf := strings.NewReader("[Launch]\nEngine=" + h.engine + "\n")
+		if err := b.Write(ctx, "/etc/atomic/atomic.conf.d/engine.conf", 0o644, conf); err != nil {
+			return errors.Join(err, b.Close())
+		}
 	}
 	s := &state{ctx: ctx, bed: b, snapshots: map[string]bed.Snapshot{}}
 	env.Values[stateKey{}] = s
@@ -203,8 +217,9 @@ func tail(text string, n int) string {
 // header is what the comments at the top of a script ask for.
 type header struct {
 	suites  []string
-	plain   bool // no atomic, TPM or registry
-	bench   bool // with the peers
+	engines []string // with which the script runs once more
+	plain   bool     // no atomic, TPM or registry
+	bench   bool     // with the peers
 	timeout time.Duration
 }
 
@@ -240,6 +255,8 @@ func parseHeader(text string) (header, error) {
 				h.suites = bed.Suites
 			}
 			err = checkSuites(h.suites)
+		case "engines":
+			h.engines = fields
 		case "bed":
 			h.plain = slices.Contains(fields, "plain")
 			h.bench = slices.Contains(fields, "bench")

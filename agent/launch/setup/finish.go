@@ -130,7 +130,11 @@ func mask(paths []string) error {
 	}
 	defer func() { _ = unix.Close(null) }()
 	empty := -1
-	defer func() { _ = unix.Close(empty) }()
+	defer func() {
+		if empty >= 0 {
+			_ = unix.Close(empty)
+		}
+	}()
 	done := map[string]bool{}
 	for _, name := range paths {
 		if done[path.Clean(name)] {
@@ -157,12 +161,13 @@ func maskOne(name string, null int, empty *int) error {
 	}
 	cover := null
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		if *empty < 0 {
+		if cover = *empty; cover < 0 {
+			// The first directory is masked by the mount itself.
 			if *empty, err = emptyDir(); err != nil {
 				return err
 			}
+			return unix.MoveMount(*empty, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 		}
-		cover = *empty
 	}
 	tree, err := unix.OpenTree(cover, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
@@ -172,8 +177,8 @@ func maskOne(name string, null int, empty *int) error {
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// emptyDir is a read-only tmpfs in which there is no room for anything. It is
-// mounted nowhere.
+// emptyDir is a read-only tmpfs in which there is no room for anything, not yet
+// mounted.
 func emptyDir() (int, error) {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {

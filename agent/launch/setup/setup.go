@@ -16,6 +16,7 @@
 package setup
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -37,10 +38,9 @@ const (
 	ExitExec  = 255
 )
 
-// Order is what init is told in its arguments; the plan comes through a socket.
+// Order is what init is told in its arguments; the rest comes through a socket.
 type Order struct {
 	Name string // of the container
-	Root string // where its root file system is mounted on the host
 	// Passed is the number of descriptors from 3 on that are the payload's. The
 	// socket to the launcher follows them, and then the program itself.
 	Passed int
@@ -50,15 +50,15 @@ type Order struct {
 func (o Order) Program() string { return "/proc/self/fd/" + strconv.Itoa(4+o.Passed) }
 
 // Args are the arguments that carry the order.
-func (o Order) Args() []string { return []string{"init", o.Name, o.Root, strconv.Itoa(o.Passed)} }
+func (o Order) Args() []string { return []string{"init", o.Name, strconv.Itoa(o.Passed)} }
 
 // ParseOrder reads what Args wrote.
 func ParseOrder(args []string) (o Order, err error) {
-	if len(args) != 4 || args[0] != "init" {
+	if len(args) != 3 || args[0] != "init" {
 		return o, errors.New("not an order")
 	}
-	o.Name, o.Root = args[1], args[2]
-	o.Passed, err = strconv.Atoi(args[3])
+	o.Name = args[1]
+	o.Passed, err = strconv.Atoi(args[2])
 	if err == nil && o.Passed < 0 {
 		err = errors.New("a negative number of descriptors")
 	}
@@ -83,7 +83,7 @@ func Main(o Order) {
 func Run(o Order) (status int, err error) {
 	launcher := socket(3 + o.Passed)
 	_ = unix.Close(4 + o.Passed)
-	p, err := launcher.plan()
+	dir, p, err := launcher.job()
 	if err != nil {
 		return ExitSetup, err
 	}
@@ -106,7 +106,7 @@ func Run(o Order) (status int, err error) {
 
 	// The file system.
 	unix.Umask(0)
-	root, err := openRoot(o.Root, p.Propagation)
+	root, err := openRoot(dir, p.Propagation)
 	if err != nil {
 		return ExitSetup, err
 	}
@@ -184,27 +184,48 @@ func Run(o Order) (status int, err error) {
 	return ExitExec, fmt.Errorf("execute %s: %w", program, syscall.Exec(program, p.Args, env))
 }
 
-// socket is init's end of the connection to the launcher: a plan with its
-// length before it comes in, one byte goes out, one byte comes in.
+// socket is init's end of the connection to the launcher: a job comes in, one
+// byte goes out, one byte comes in.
 type socket int
 
-func (s socket) plan() (*plan.Plan, error) {
-	if _, err := unix.FcntlInt(uintptr(s), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-		return nil, errors.New("there is no launcher")
+// Job is what init is to do as the socket carries it: where the root file
+// system is mounted, and the plan, each with its length before it.
+func Job(root string, p *plan.Plan) []byte {
+	var data []byte
+	for _, part := range [][]byte{[]byte(root), p.Encode()} {
+		data = binary.LittleEndian.AppendUint32(data, uint32(len(part)))
+		data = append(data, part...)
 	}
+	return data
+}
+
+func (s socket) job() (root string, p *plan.Plan, err error) {
+	if _, err := unix.FcntlInt(uintptr(s), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return "", nil, errors.New("there is no launcher")
+	}
+	name, err := s.part()
+	if err != nil {
+		return "", nil, err
+	}
+	data, err := s.part()
+	if err != nil {
+		return "", nil, err
+	}
+	p, err = plan.Parse(data)
+	return string(name), p, err
+}
+
+func (s socket) part() ([]byte, error) {
 	size := make([]byte, 4)
 	if err := s.read(size); err != nil {
 		return nil, err
 	}
-	n := int(size[0]) | int(size[1])<<8 | int(size[2])<<16 | int(size[3])<<24
+	n := binary.LittleEndian.Uint32(size)
 	if n > plan.MaxSize {
 		return nil, errors.New("the plan is too large")
 	}
 	data := make([]byte, n)
-	if err := s.read(data); err != nil {
-		return nil, err
-	}
-	return plan.Parse(data)
+	return data, s.read(data)
 }
 
 func (s socket) read(buf []byte) error {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -17,26 +16,36 @@ import (
 
 const image = bed.RegistryHost + "/library/hello:notify"
 
-// variant is one way to run the payload. With bare set, atomic neither
-// measures nor registers, which the others do not do either.
+// variant is one way to run the payload. conf is atomic's configuration while
+// it is started.
 type variant struct {
-	name, unit string
-	bare       bool
-	what       string
+	name, unit, conf, what string
 }
 
+const (
+	bare     = "[TPM]\nMeasure=off\n[Machined]\nRegister=no\n"
+	complete = "[Launch]\nEngine=oci\n"
+)
+
 var variants = []variant{
-	{"plain", "plain.service", false, "the payload as an ordinary service, no isolation"},
-	{"atomic", "hello.service", false, "measured into the TPM and registered with machined"},
-	{"atomic, bare", "hello.service", true, "neither measured nor registered"},
-	{"crun", "crun.service", false, "crun run in the foreground, atomic's config.json"},
-	{"runc", "runc.service", false, "runc run in the foreground, atomic's config.json"},
-	{"quadlet", "quadlet.service", false, "podman with crun and conmon, Network=none, Notify=true"},
+	{"plain", "plain.service", "", "the payload as an ordinary service, no isolation"},
+	{"atomic", "hello.service", "", "by its plan, measured into the TPM and registered with machined"},
+	{"atomic, bare", "hello.service", bare, "by its plan, neither measured nor registered"},
+	{"atomic oci", "hello-oci.service", complete, "by libcontainer, measured and registered"},
+	{"atomic oci, bare", "hello-oci.service", complete + bare, "by libcontainer, neither measured nor registered"},
+	{"native", "native.service", "", "systemd's own sandbox: RootDirectory=, private namespaces, a system call filter"},
+	{"crun", "crun.service", "", "crun run in the foreground, atomic's config.json"},
+	{"runc", "runc.service", "", "runc run in the foreground, atomic's config.json"},
+	{"nspawn", "nspawn.service", "", "systemd-nspawn --notify-ready, not registered"},
+	{"quadlet", "quadlet.service", "", "podman with crun and conmon, Network=none, Notify=true"},
 }
 
 const (
 	rootfs = "/var/lib/containers/atomic/hello.0/rootfs"
-	bundle = "/var/lib/bench/bundle"
+	// work holds what the others need.
+	work   = "/var/lib/bench"
+	bundle = work + "/bundle"
+	copied = work + "/rootfs" // what nspawn runs: it needs to make mount points
 	// flags keep the payload small: no web server.
 	flags = "-listen="
 )
@@ -44,11 +53,41 @@ const (
 // unlimited lets a unit start as often as the rounds want.
 const unlimited = "[Unit]\nStartLimitIntervalSec=0\n"
 
-var units = map[string]string{
-	"/etc/systemd/system/plain.service": unlimited + `[Service]
+const helloEnvironment = unlimited + "[Service]\nEnvironment=HELLO_FLAGS=" + flags + "\n"
+
+const plainUnit = unlimited + `[Service]
 Type=notify
 Environment=HELLO_FLAGS=` + flags + `
 ExecStart=` + rootfs + `/usr/bin/hello
+`
+
+var units = map[string]string{
+	"/etc/systemd/system/plain.service": plainUnit,
+	"/etc/systemd/system/native.service": unlimited + `[Service]
+Type=notify
+Environment=HELLO_FLAGS=` + flags + `
+ExecStart=/usr/bin/hello
+RootDirectory=` + copied + `
+MountAPIVFS=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateIPC=yes
+PrivateNetwork=yes
+PrivateMounts=yes
+PrivatePIDs=yes
+ProtectSystem=strict
+ProtectHome=yes
+ProtectProc=invisible
+ProtectHostname=yes
+ProtectClock=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_KILL CAP_AUDIT_WRITE
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
 `,
 	"/etc/systemd/system/crun.service": unlimited + `[Service]
 Type=notify
@@ -60,6 +99,13 @@ Type=notify
 NotifyAccess=all
 ExecStart=/usr/bin/runc run --bundle ` + bundle + ` bench-runc
 `,
+	"/etc/systemd/system/nspawn.service": unlimited + `[Service]
+Type=notify
+NotifyAccess=all
+Delegate=yes
+ExecStart=/usr/bin/systemd-nspawn --quiet --directory=` + copied + ` --machine=bench --register=no --keep-unit --notify-ready=yes \
+	--kill-signal=SIGTERM --private-network --resolv-conf=off --timezone=off --link-journal=no --setenv=HELLO_FLAGS=` + flags + ` /usr/bin/hello
+`,
 	"/etc/containers/systemd/quadlet.container": unlimited + `[Container]
 Image=` + image + `
 Network=none
@@ -67,28 +113,27 @@ Notify=true
 PodmanArgs=--pids-limit=0
 Environment=HELLO_FLAGS=` + flags + `
 `,
-	"/etc/systemd/system/hello.service.d/bench.conf": unlimited + `[Service]
-Environment=HELLO_FLAGS=` + flags + `
-`,
+	"/etc/systemd/system/hello.service.d/bench.conf":     helloEnvironment,
+	"/etc/systemd/system/hello-oci.service.d/bench.conf": helloEnvironment,
 }
 
-const bareConfig = "/etc/atomic/atomic.conf.d/bench.conf"
+const confFile = "/etc/atomic/atomic.conf.d/bench.conf"
 
 // host is the bed as the variants need it.
 type host struct {
 	bed  *bed.Bed
-	bare bool
+	conf string
 }
 
 // prepare installs every variant.
 func (h *host) prepare(ctx context.Context) error {
-	if _, err := h.bed.Run(ctx, "atomic", "install", "--system", "--name", "hello", image); err != nil {
+	if err := h.install(ctx, "hello", image); err != nil {
 		return err
 	}
-	if _, err := h.bed.Run(ctx, "systemctl", "start", "hello"); err != nil {
-		return err // mounts the root file system, for all of them
+	if err := h.configure(ctx, complete); err != nil {
+		return err
 	}
-	if _, err := h.bed.Run(ctx, "systemctl", "stop", "hello"); err != nil {
+	if err := h.install(ctx, "hello-oci", image); err != nil {
 		return err
 	}
 	config, err := h.bed.CopyOut(ctx, "/var/lib/containers/atomic/hello/config.json")
@@ -106,10 +151,28 @@ func (h *host) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := h.bed.Run(ctx, "podman", "pull", "-q", "--creds", "atomic:atomic", image); err != nil {
+	for _, command := range [][]string{
+		{"cp", "-a", rootfs, copied},
+		{"podman", "pull", "-q", "--creds", "atomic:atomic", image},
+		{"systemctl", "daemon-reload"},
+	} {
+		if _, err := h.bed.Run(ctx, command...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// install installs a container and starts it once, which mounts its root file
+// system.
+func (h *host) install(ctx context.Context, name, image string) error {
+	if _, err := h.bed.Run(ctx, "atomic", "install", "--system", "--name", name, "--set", "LISTEN=", image); err != nil {
 		return err
 	}
-	_, err = h.bed.Run(ctx, "systemctl", "daemon-reload")
+	if _, err := h.bed.Run(ctx, "systemctl", "start", name); err != nil {
+		return err
+	}
+	_, err := h.bed.Run(ctx, "systemctl", "stop", name)
 	return err
 }
 
@@ -131,17 +194,13 @@ func foreign(config []byte) ([]byte, error) {
 	return json.Marshal(spec)
 }
 
-// configure sets what the host does at a start beside starting.
-func (h *host) configure(ctx context.Context, v variant) error {
-	if v.bare == h.bare {
+// configure sets atomic's configuration.
+func (h *host) configure(ctx context.Context, conf string) error {
+	if conf == h.conf {
 		return nil
 	}
-	h.bare = v.bare
-	if !v.bare {
-		_, err := h.bed.Run(ctx, "rm", bareConfig)
-		return err
-	}
-	return h.bed.Write(ctx, bareConfig, os.FileMode(0o644), strings.NewReader("[TPM]\nMeasure=off\n[Machined]\nRegister=no\n"))
+	h.conf = conf
+	return h.bed.Write(ctx, confFile, 0o644, strings.NewReader(conf))
 }
 
 // journal is what a unit logged last, for an error.

@@ -261,7 +261,7 @@ func (p *prepared) publish() error {
 	if err := p.txn.SetRef(p.d.name, p.d.gen, ref); err != nil {
 		return err
 	}
-	if err := p.txn.Tag(rec.Image, rec.Atomic.ManifestDigest, rec.Atomic.IndexDigest); err != nil {
+	if err := tag(p.txn, p.pulled, p.img); err != nil {
 		return err
 	}
 	return p.txn.Commit()

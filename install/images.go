@@ -148,7 +148,7 @@ func (a *Agent) Tag(ctx context.Context, what, target string) (string, error) {
 		return "", rootHint(err)
 	}
 	defer txn.Abort()
-	if err := txn.Tag(full, img.ManifestDigest, img.IndexDigest); err != nil {
+	if err := txn.TagVerdict(full, img.ManifestDigest, img.IndexDigest, img.Verdict); err != nil {
 		return "", err
 	}
 	return full, txn.Commit()

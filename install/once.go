@@ -203,7 +203,7 @@ func (a *Agent) onceFromImage(ctx context.Context, once *Once, o OnceOptions) er
 	if err != nil {
 		return err
 	}
-	if err := txn.Tag(p.pulled.Name, p.img.ManifestDigest, p.pulled.IndexDigest.String()); err != nil {
+	if err := tag(txn, p.pulled, p.img); err != nil {
 		return err
 	}
 	if err := txn.Commit(); err != nil {

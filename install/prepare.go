@@ -34,9 +34,22 @@ type Source struct {
 	Credentials string
 	// AllowUnsigned overrides the signature policy for this command.
 	AllowUnsigned bool
+	// Pull says whether a registry is asked.
+	Pull Pull
 	// Progress shows the fetching; may be nil.
 	Progress image.Progress
 }
+
+// Pull says when a registry is asked for an image that is in the store.
+type Pull string
+
+// Always asks, Missing asks if the image is not in the store or may not be used
+// from there, Never does not.
+const (
+	Always  Pull = "always"
+	Missing Pull = "missing"
+	Never   Pull = "never"
+)
 
 // prepared is a deployment that is complete but for the host: the image is in
 // the transaction, everything is rendered and checked.
@@ -83,6 +96,12 @@ func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.I
 	candidates, err := image.Resolve(sys, name)
 	if err != nil {
 		return nil, nil, err
+	}
+	if src.Pull == Missing || src.Pull == Never {
+		pulled, img, err := a.local(txn, policy, candidates)
+		if err == nil || src.Pull == Never {
+			return pulled, img, err
+		}
 	}
 	var dest *oci.Reference
 	p := &image.Puller{System: sys, Policy: policy, Progress: src.Progress}
@@ -141,7 +160,7 @@ func (a *Agent) render(p *prepared, r request, dir string) error {
 	}
 	if len(p.out.Missing) > 0 && (r.once || !p.out.RunOnce) {
 		// The administrator is to come again; what was fetched need not.
-		return errors.Join(grantError(p), p.txn.Tag(p.pulled.Name, p.img.ManifestDigest, p.pulled.IndexDigest.String()), p.txn.Commit())
+		return errors.Join(grantError(p), tag(p.txn, p.pulled, p.img), p.txn.Commit())
 	}
 	return nil
 }
@@ -341,7 +360,7 @@ func (a *Agent) Pull(ctx context.Context, src Source) (name, digest string, err 
 	if err != nil {
 		return "", "", err
 	}
-	if err := txn.Tag(pulled.Name, img.ManifestDigest, pulled.IndexDigest.String()); err != nil {
+	if err := tag(txn, pulled, img); err != nil {
 		return "", "", err
 	}
 	return pulled.Name, img.ManifestDigest, txn.Commit()

@@ -43,6 +43,7 @@ type containersUpdateOptions struct {
 	all    bool
 	json   bool
 	rebase string
+	pull   string
 	set    []string
 	grants []string
 	add    unitgen.Options
@@ -79,6 +80,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container another `PERMISSION` on the host; can be repeated")
 	additionFlags(f, &o.add)
 	f.BoolVar(&o.forget, "forget-options", false, "drop --env, --volume, --publish and --property of earlier commands")
+	pullFlag(f, &o.pull, install.Always)
 	o.sourceOptions.flags(f)
 	o.gateOptions.flags(f)
 	return cmd
@@ -98,6 +100,9 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 	}
 	src, err := o.source(g, o.rebase)
 	if err != nil {
+		return err
+	}
+	if src.Pull, err = pullPolicy(o.pull); err != nil {
 		return err
 	}
 	a, err := g.agent()

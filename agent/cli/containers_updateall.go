@@ -21,6 +21,9 @@ func runContainersUpdateAll(ctx context.Context, g *globals, o *containersUpdate
 	if err != nil {
 		return err
 	}
+	if src.Pull, err = pullPolicy(o.pull); err != nil {
+		return err
+	}
 	talk := g.Out
 	if o.json {
 		talk, src.Progress = g.Err, image.Lines(g.Err)

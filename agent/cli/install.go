@@ -35,8 +35,23 @@ func (o *sourceOptions) source(g *globals, name string) (install.Source, error) 
 	return install.Source{Image: name, Credentials: creds, AllowUnsigned: o.allowUnsigned, Progress: g.progress()}, err
 }
 
+// pullFlag defines the option that says whether a registry is asked.
+func pullFlag(f *pflag.FlagSet, pull *string, standard install.Pull) {
+	f.StringVar(pull, "pull", string(standard), "ask the registry `WHEN`: always, missing (only if the store lacks the image), never")
+}
+
+// pullPolicy checks that option.
+func pullPolicy(pull string) (install.Pull, error) {
+	switch p := install.Pull(pull); p {
+	case install.Always, install.Missing, install.Never:
+		return p, nil
+	}
+	return "", &usageError{fmt.Errorf("--pull %q is none of always, missing, never", pull)}
+}
+
 type installOptions struct {
 	sourceOptions
+	pull          string
 	system, user  bool
 	name          string
 	set           []string
@@ -72,6 +87,7 @@ func newInstallCommand(g *globals) *cobra.Command {
 	f.StringArrayVar(&o.set, "set", nil, "give a template variable a value, `NAME=VALUE`; can be repeated")
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container a `PERMISSION` on the host; can be repeated")
 	additionFlags(f, &o.add)
+	pullFlag(f, &o.pull, install.Missing)
 	f.BoolVar(&o.display, "display", false, "show what would be installed and change nothing")
 	f.BoolVar(&o.display, "dry-run", false, "the same as --display")
 	f.StringVar(&o.systemPackage, "system-package", "auto", "accepted: auto, no")
@@ -110,6 +126,9 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	if err != nil {
 		return err
 	}
+	if src.Pull, err = pullPolicy(o.pull); err != nil {
+		return err
+	}
 	talk := g.Out
 	if o.json {
 		talk, src.Progress = g.Err, image.Lines(g.Err)
@@ -124,7 +143,7 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	})
 	if errors.Is(err, install.ErrRunOnce) && !o.display {
 		// As in the original, installing such an image is running it.
-		once := &runOptions{sourceOptions: o.sourceOptions, name: o.name, set: o.set, grants: o.grants, add: o.add}
+		once := &runOptions{sourceOptions: o.sourceOptions, pull: o.pull, name: o.name, set: o.set, grants: o.grants, add: o.add}
 		return once.image(ctx, g, a, name, nil)
 	}
 	switch {

@@ -22,6 +22,7 @@ import (
 type runOptions struct {
 	sourceOptions
 	name, storage, runtime string
+	pull                   string
 	set, grants            []string
 	add                    unitgen.Options
 	detach, transient, tty bool
@@ -52,6 +53,7 @@ func newRunCommand(g *globals) *cobra.Command {
 	f.BoolP("interactive", "i", false, "accepted; standard input is always connected")
 	f.StringVar(&o.runtime, "runtime", "", "not supported")
 	additionFlags(f, &o.add)
+	pullFlag(f, &o.pull, install.Missing)
 	storageFlag(f, &o.storage)
 	o.flags(f)
 	return cmd
@@ -101,6 +103,9 @@ func (o *runOptions) image(ctx context.Context, g *globals, a *install.Agent, na
 	}
 	src, err := o.source(g, name)
 	if err != nil {
+		return err
+	}
+	if src.Pull, err = pullPolicy(o.pull); err != nil {
 		return err
 	}
 	src.Progress = g.progressOn(g.Err)

@@ -43,6 +43,8 @@ type world struct {
 	t    testing.TB
 	root string
 	addr string
+	// down takes the registry away.
+	down func()
 }
 
 func newWorld(t testing.TB) *world {
@@ -52,7 +54,7 @@ func newWorld(t testing.TB) *world {
 	}
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
-	w := &world{t: t, root: t.TempDir(), addr: server.Listener.Addr().String()}
+	w := &world{t: t, root: t.TempDir(), addr: server.Listener.Addr().String(), down: server.Close}
 	w.write("etc/containers/policy.json", `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	w.write("etc/containers/registries.conf", fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", w.addr))
 	w.write("etc/systemd/system/keep", "") // systemctl makes the directory and leaves it

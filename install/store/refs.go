@@ -44,6 +44,8 @@ type tag struct {
 	Manifest string    `json:"manifest"`
 	Index    string    `json:"index,omitempty"`
 	Pulled   time.Time `json:"pulled"`
+	// Verdict is the caller's: how it was decided that the image may be here.
+	Verdict json.RawMessage `json:"verdict,omitempty"`
 }
 
 // ImageInfo describes an image that was pulled under a name.
@@ -56,6 +58,8 @@ type ImageInfo struct {
 	Created, Pulled time.Time
 	// Size is that of the compressed layers.
 	Size int64
+	// Verdict is what TagVerdict was given.
+	Verdict json.RawMessage
 }
 
 // SetRef makes generation of name refer to an image (as PutImage returned it),
@@ -90,12 +94,18 @@ func checkRefName(name string) error {
 // Tag remembers that the image name stands for a manifest, so that it can be
 // listed and installed again without a registry.
 func (t *Txn) Tag(name, manifestDigest, indexDigest string) error {
+	return t.TagVerdict(name, manifestDigest, indexDigest, nil)
+}
+
+// TagVerdict is Tag with a JSON value of the caller's that is kept with the
+// name.
+func (t *Txn) TagVerdict(name, manifestDigest, indexDigest string, verdict json.RawMessage) error {
 	if _, err := t.lookup("manifests", manifestDigest); err != nil {
 		return fmt.Errorf("tag %s: %w", name, err)
 	}
 	return t.putFile("tags/"+tagFile(name), tag{
 		Version: 1, Name: name, Manifest: manifestDigest, Index: indexDigest,
-		Pulled: time.Now().UTC().Truncate(time.Second),
+		Pulled: time.Now().UTC().Truncate(time.Second), Verdict: verdict,
 	})
 }
 
@@ -215,6 +225,16 @@ func (s *Store) ref(name string, generation int) (Ref, error) {
 	return r, nil
 }
 
+// Lookup returns what was pulled under a full name, as far as its tag knows:
+// without Created and Size.
+func (s *Store) Lookup(name string) (ImageInfo, error) {
+	t, err := s.readTag(tagFile(name))
+	if err != nil {
+		return ImageInfo{}, fmt.Errorf("image %s: %w", name, err)
+	}
+	return ImageInfo{Name: t.Name, ManifestDigest: t.Manifest, IndexDigest: t.Index, Pulled: t.Pulled, Verdict: t.Verdict}, nil
+}
+
 // Resolve returns the manifest digest that the image name was pulled as.
 func (s *Store) Resolve(name string) (manifestDigest string, err error) {
 	t, err := s.readTag(tagFile(name))
@@ -260,7 +280,7 @@ func (s *Store) Images() ([]ImageInfo, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list images: %w", err)
 		}
-		info := ImageInfo{Name: t.Name, ManifestDigest: t.Manifest, IndexDigest: t.Index, Pulled: t.Pulled}
+		info := ImageInfo{Name: t.Name, ManifestDigest: t.Manifest, IndexDigest: t.Index, Pulled: t.Pulled, Verdict: t.Verdict}
 		if err := s.describe(&info); err != nil {
 			return nil, fmt.Errorf("list images: %s: %w", t.Name, s.explain(err))
 		}

@@ -161,6 +161,16 @@ func (p *Policy) Verdict(ref types.ImageReference) (record.Signature, error) {
 	return v, nil
 }
 
+// AcceptsUnsigned reports whether the policy asks for no signature of an image.
+func (p *Policy) AcceptsUnsigned(ref types.ImageReference) bool {
+	data, err := json.Marshal(p.requirements(ref))
+	var rules []rule
+	if err != nil || json.Unmarshal(data, &rules) != nil || len(rules) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(rules, func(r rule) bool { return r.Type != Accept })
+}
+
 func (r rule) keys() []string {
 	keys := r.KeyPaths
 	if r.KeyPath != "" {

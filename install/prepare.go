@@ -303,7 +303,7 @@ func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
 		return nil, err
 	}
 	in := &unitgen.Input{
-		Name: r.name, Generation: p.d.gen,
+		Name: r.name, Generation: p.d.gen, DestDir: paths.Host{}.Deployment(r.name, p.d.gen),
 		ImageName: p.pulled.Name, ImageID: strings.TrimPrefix(p.img.ManifestDigest, "sha256:"), ImageConfig: p.pulled.Config,
 		Exports: exports, Set: r.set, Options: r.add, Grants: r.grants, Host: host,
 		IDs: &unitgen.IDRange{First: ids.First, Count: ids.Count},

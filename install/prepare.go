@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,7 +77,11 @@ type request struct {
 }
 
 func (a *Agent) openStore() (*store.Store, error) {
-	return store.Open(a.host.Store(), store.Options{Verity: string(a.conf.Store.Verity)})
+	c := a.conf.Store
+	// What is no metadata of an image needs little: collect garbage rather
+	// than grow.
+	debug.SetMemoryLimit(c.MaxMetadata + 24<<20)
+	return store.Open(a.host.Store(), store.Options{Verity: string(c.Verity), MaxMetadata: c.MaxMetadata})
 }
 
 // fetch pulls an image into the transaction.

@@ -18,6 +18,7 @@ import (
 	"github.com/atomic-agent/atomic/install/store/erofs"
 	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/install/store/verity"
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // Limits of the small objects, far above what is in use.
@@ -195,10 +196,26 @@ func (t *Txn) Layer(digest string) ([]tree.Item, error) {
 			return nil, fmt.Errorf("object %s of layer %s: %w", n.Digest, digest, ErrNotFound)
 		}
 	}
+	for i := range items {
+		if err := t.Charge(&items[i]); err != nil {
+			return nil, err
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.layers[digest] = items
 	return items, nil
+}
+
+// Charge counts the memory that an entry of the transaction's image takes until
+// the end; ErrMetadata if that is too much. An image can have any number of
+// entries, names, links and attributes, and all of them are in memory at once.
+func (t *Txn) Charge(it *tree.Item) error {
+	if t.charged.Add(it.Memory()) <= t.s.maxMetadata {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%w: more than %d MiB in memory", ErrMetadata, t.s.maxMetadata>>20),
+		"if it is meant to be that large, raise MaxMetadata= in the [Store] section of /etc/atomic/atomic.conf")
 }
 
 // layer reads the list of a layer that is in the store.

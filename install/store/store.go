@@ -26,6 +26,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,13 +54,22 @@ var (
 	ErrBusy = errors.New("the store is in use")
 	// ErrCorrupt is returned for an object whose content is not what its name says.
 	ErrCorrupt = errors.New("object is damaged")
+	// ErrMetadata is returned for an image with more metadata than Options allow.
+	ErrMetadata = errors.New("the image has too much metadata")
 )
 
 // Options are the choices of Open.
 type Options struct {
 	// Verity is the policy: "require", "try" (also when empty) or "off".
 	Verity string
+	// MaxMetadata is how many bytes the metadata of one image may take in
+	// memory; 0 is DefaultMaxMetadata.
+	MaxMetadata int64
 }
+
+// DefaultMaxMetadata is enough for some 230,000 files, and keeps a program that
+// stores an image below 128 MiB.
+const DefaultMaxMetadata = 64 << 20
 
 // Store is an open store. It holds no lock and no file open, and may be used
 // by several goroutines.
@@ -67,7 +77,8 @@ type Store struct {
 	dir    string
 	policy string
 	// verity says whether fs-verity is enabled on new objects.
-	verity bool
+	verity      bool
+	maxMetadata int64
 }
 
 type meta struct {
@@ -83,7 +94,7 @@ var layout = []string{
 
 // Open opens the store at dir, which is created if it does not exist.
 func Open(dir string, opts Options) (*Store, error) {
-	s := &Store{dir: dir, policy: opts.Verity}
+	s := &Store{dir: dir, policy: opts.Verity, maxMetadata: cmp.Or(opts.MaxMetadata, DefaultMaxMetadata)}
 	if s.policy == "" {
 		s.policy = "try"
 	}

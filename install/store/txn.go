@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -32,15 +33,16 @@ type Txn struct {
 	hold *os.File        // the staging directory, locked
 	dir  string          // its path
 
-	mu     sync.Mutex
-	staged map[verity.Digest]bool
-	links  map[string]verity.Digest // "layers/sha256:…" to object
-	layers map[string][]tree.Item   // layer lists that are in memory already
-	files  map[string][]byte        // small JSON files to publish last
-	refs   map[string]string        // "refs/NAME/N" to image
-	space  spaceGuard
-	temp   int
-	done   bool
+	mu      sync.Mutex
+	staged  map[verity.Digest]bool
+	links   map[string]verity.Digest // "layers/sha256:…" to object
+	layers  map[string][]tree.Item   // layer lists that are in memory already
+	files   map[string][]byte        // small JSON files to publish last
+	refs    map[string]string        // "refs/NAME/N" to image
+	space   spaceGuard
+	charged atomic.Int64 // memory of the metadata
+	temp    int
+	done    bool
 }
 
 // Begin starts a transaction. It waits for a running gc as long as ctx lives;

@@ -52,6 +52,9 @@ type Store struct {
 	// Verify is "start" if every start reads and checks all content that the
 	// kernel does not check, else "never".
 	Verify string
+	// MaxMetadata is how much memory the metadata of one image may take while
+	// it is stored, in bytes.
+	MaxMetadata int64
 }
 
 // TPM is the section [TPM].
@@ -96,7 +99,7 @@ type Launch struct {
 // Default returns the configuration of a host that says nothing.
 func Default() *Config {
 	return &Config{
-		Store:    Store{Verity: Try, Verify: "never"},
+		Store:    Store{Verity: Try, Verify: "never", MaxMetadata: 64 << 20},
 		TPM:      TPM{Measure: Try, Register: "pcr:8"},
 		Install:  Install{Keep: 2},
 		Machined: Machined{Register: true},

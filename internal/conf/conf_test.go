@@ -44,6 +44,7 @@ func TestLoad(t *testing.T) {
 	}{
 		{"nothing", nil, Default()},
 		{"empty file", map[string]string{"atomic.conf": ""}, Default()},
+		{"size", map[string]string{"atomic.conf": "[Store]\nMaxMetadata=1G\nVerify=start\n"}, with(func(c *Config) { c.Store.MaxMetadata = 1 << 30; c.Store.Verify = "start" })},
 		{"one key", map[string]string{"atomic.conf": "[Store]\nVerity=require\n"}, with(func(c *Config) { c.Store.Verity = Require })},
 		{"spaces and comments", map[string]string{"atomic.conf": "# c\r\n  [TPM]\t\n; c\n Measure = off \n\nDevice=unix:/run/t"}, with(func(c *Config) {
 			c.TPM.Measure, c.TPM.Device = Off, "unix:/run/t"
@@ -81,6 +82,9 @@ func TestLoadProblems(t *testing.T) {
 		{"key of another section", "[TPM]\nVerity=off\n", `:2: unknown key "Verity" in [TPM]`},
 		{"no section", "Verity=off\n", `:1: "Verity" stands before the first section`},
 		{"no assignment", "[Store]\nVerity\n", `:2: "Verity" is neither a section nor Key=value`},
+		{"verify", "[Store]\nVerify=yes\n", ":2: Verify=yes: must be start or never"},
+		{"size", "[Store]\nMaxMetadata=64MB\n", ":2: MaxMetadata=64MB: must be a size, for example 64M"},
+		{"no size", "[Store]\nMaxMetadata=0\n", ":2: MaxMetadata=0: must be a size, for example 64M"},
 		{"policy", "[Store]\nVerity=yes\n", ":2: Verity=yes: must be off, try or require"},
 		{"register syntax", "[TPM]\nRegister=8\n", ":2: Register=8: must be pcr:N"},
 		{"register owned", "[TPM]\nRegister=pcr:15\n", ":2: Register=pcr:15: PCR 15 belongs to another owner or can be reset; use pcr:8 (or 12, 13, 14)"},

@@ -21,6 +21,7 @@ type key struct {
 var keys = []key{
 	field("Store", "Verity", func(c *Config) *Policy { return &c.Store.Verity }, parsePolicy),
 	field("Store", "Verify", func(c *Config) *string { return &c.Store.Verify }, parseVerify),
+	field("Store", "MaxMetadata", func(c *Config) *int64 { return &c.Store.MaxMetadata }, parseSize),
 	field("TPM", "Measure", func(c *Config) *Policy { return &c.TPM.Measure }, parsePolicy),
 	field("TPM", "Register", func(c *Config) *string { return &c.TPM.Register }, parseRegister),
 	field("TPM", "Device", func(c *Config) *string { return &c.TPM.Device }, parseDevice),
@@ -58,6 +59,18 @@ func parsePolicy(s string) (Policy, error) {
 		return p, nil
 	}
 	return "", errors.New("must be off, try or require")
+}
+
+// parseSize reads a number of bytes with systemd's suffixes.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "KMG")
+	shift := map[string]uint{"": 0, "K": 10, "M": 20, "G": 30}
+	by, ok := shift[s[len(digits):]]
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if !ok || err != nil || n <= 0 {
+		return 0, errors.New("must be a size, for example 64M")
+	}
+	return n << by, nil
 }
 
 func parseVerify(s string) (string, error) {

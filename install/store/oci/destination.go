@@ -175,7 +175,7 @@ func (d *destination) PutBlob(ctx context.Context, r io.Reader, info types.BlobI
 			return err
 		}
 	} else {
-		items, err := readLayer(ctx, counter, &layerSink{w: d.w}, DefaultLimits)
+		items, err := readLayer(ctx, counter, &layerSink{w: d.w}, DefaultLimits, d.ref.txn.Charge)
 		if err != nil {
 			return types.BlobInfo{}, explain(err)
 		}

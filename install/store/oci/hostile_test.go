@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -320,33 +319,6 @@ func TestNoRoom(t *testing.T) {
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), `"huge"`) || !strings.Contains(hint.Of(err), "free some space") {
 		t.Errorf("error %v (hint %q)", err, hint.Of(err))
 	}
-}
-
-// TestManyEntries checks that a layer of as many entries as possible needs
-// little memory.
-func TestManyEntries(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes long")
-	}
-	r, w := io.Pipe()
-	go func() {
-		tw := tar.NewWriter(w)
-		for i := range oci.DefaultLimits.Entries + 1 {
-			h := &tar.Header{Name: fmt.Sprintf("d%d/f%d", i%1000, i), Typeflag: tar.TypeReg, Mode: 0o644}
-			if tw.WriteHeader(h) != nil {
-				break
-			}
-		}
-		_ = w.CloseWithError(tw.Close()) // always nil
-	}()
-	_, err := put(t, newTxn(t), r)
-	_ = r.Close() // always nil
-	if err == nil || !strings.Contains(err.Error(), "entries") {
-		t.Errorf("error %v", err)
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	t.Logf("%d MiB from the system", m.Sys>>20)
 }
 
 func FuzzLayer(f *testing.F) {

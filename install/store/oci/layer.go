@@ -52,7 +52,7 @@ func (e *EntryError) Unwrap() error { return e.Err }
 // readLayer reads a layer blob, compressed or not, hands the content of files
 // to sink, and returns the entries. It reads r to its end, so that whoever
 // checks its digest can.
-func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits) ([]tree.Item, error) {
+func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits, charge func(*tree.Item) error) ([]tree.Item, error) {
 	ahead := readAhead(r)
 	defer ahead.stop()
 	br := bufio.NewReaderSize(ahead, chunk)
@@ -61,7 +61,7 @@ func readLayer(ctx context.Context, r io.Reader, sink contentSink, lim Limits) (
 		return nil, err
 	}
 	defer closeStream()
-	p := &parser{tr: tar.NewReader(stream), sink: sink, lim: lim}
+	p := &parser{tr: tar.NewReader(stream), sink: sink, lim: lim, charge: charge}
 	items, err := p.run(ctx)
 	if werr := sink.wait(); werr != nil && (err == nil || errors.Is(err, errSink)) {
 		err = werr
@@ -112,11 +112,13 @@ func decompress(br *bufio.Reader) (io.Reader, func(), error) {
 
 // parser turns a tar archive into layer entries.
 type parser struct {
-	tr    *tar.Reader
-	sink  contentSink
-	lim   Limits
-	items []tree.Item
-	total int64
+	tr   *tar.Reader
+	sink contentSink
+	lim  Limits
+	// charge is told of every entry, and says when there are too many.
+	charge func(*tree.Item) error
+	items  []tree.Item
+	total  int64
 }
 
 func (p *parser) run(ctx context.Context) ([]tree.Item, error) {
@@ -162,8 +164,7 @@ func (p *parser) entry(h *tar.Header) error {
 		if strings.HasPrefix(what, ".wh.") {
 			return nil // AUFS bookkeeping, as in .wh..wh.plnk
 		}
-		p.items = append(p.items, it)
-		return nil
+		return p.add(it)
 	}
 	switch h.Typeflag {
 	case tar.TypeLink:
@@ -179,8 +180,12 @@ func (p *parser) entry(h *tar.Header) error {
 			return err
 		}
 	}
+	return p.add(it)
+}
+
+func (p *parser) add(it tree.Item) error {
 	p.items = append(p.items, it)
-	return nil
+	return p.charge(&it)
 }
 
 // cleanName returns the name relative to the root: absolute names and "./" are

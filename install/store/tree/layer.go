@@ -25,6 +25,19 @@ type Item struct {
 	HardLink bool
 }
 
+// Memory estimates how many bytes of memory the item takes with its node, and
+// with what is made of it later on.
+func (it *Item) Memory() int64 {
+	size := 96 + len(it.Path) + len(it.Link)
+	if n := it.Node; n != nil {
+		size += 160 + len(n.Data)
+		for _, x := range n.Xattrs {
+			size += 96 + len(x.Name) + len(x.Value)
+		}
+	}
+	return int64(size)
+}
+
 const (
 	whiteoutPrefix = ".wh."
 	opaqueMarker   = ".wh..wh..opq"

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -124,6 +125,11 @@ func (b *bench) turn(ctx context.Context, kind, who, first, second string,
 		return err
 	}
 	add(kind, who, s)
+	if kind == "zstd" && who != "podman pull" {
+		if err := b.use(dir, who, add); err != nil {
+			return err
+		}
+	}
 	if second == "" {
 		return nil
 	}
@@ -159,6 +165,7 @@ func (b *bench) fresh(ctx context.Context) (dir string, done func(), err error) 
 // timed runs a program until what it wrote to dir is on disk.
 func timed(ctx context.Context, dir string, name string, args ...string) (sample, error) {
 	unix.Sync()
+	debug.FreeOSMemory() // until it executes, a child has our memory, and that counts as its own
 	cmd := exec.CommandContext(ctx, name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -151,7 +151,7 @@ func (b *bench) print(w io.Writer, results []*result) error {
 		if o := ours[r.what]; o > 0 {
 			ratio = fmt.Sprintf("%.2f", wall.Seconds()/o.Seconds())
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%s\t%.2f\t%d\t%d\t\n", r.what, r.who, wall.Seconds(), least.Seconds(), ratio,
+		fmt.Fprintf(t, "%s\t%s\t%.4g\t%.4g\t%s\t%.2f\t%d\t%d\t\n", r.what, r.who, wall.Seconds(), least.Seconds(), ratio,
 			median(r.samples, func(s sample) time.Duration { return s.cpu }).Seconds(),
 			median(r.samples, func(s sample) int64 { return s.rss })>>20,
 			median(r.samples, func(s sample) int64 { return s.disk })>>20)

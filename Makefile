@@ -65,7 +65,7 @@ lint: $(GOLANGCI)
 
 # The tests of the image format compare with upstream's program if they find it.
 unit:
-	ATOMIC_MKCOMPOSEFS="$$(test/oracle/mkcomposefs.sh)" $(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
+	ATOMIC_MKCOMPOSEFS="$$(test/oracle/mkcomposefs.sh)" ATOMIC_COMPOSEFS_ASSETS="$$(test/oracle/assets.sh)" $(GO) test -count=1 -tags $(ALL_TAGS) $$($(GO) list -tags $(ALL_TAGS) ./... | grep -v -e /test/system -e /test/vm)
 
 # Every fuzz target for a while; .ci/nightly gives each ten minutes.
 FUZZTIME ?= 30s

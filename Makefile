@@ -21,7 +21,7 @@ unitdir      := $(DESTDIR)/usr/lib/systemd/system
 
 .PHONY: build check fuzz lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
 
-build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start
+build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start $(BIN)/atomic-init
 
 $(BIN)/atomic: FORCE
 	CGO_ENABLED=0 $(GOBUILD) -tags '$(AGENT_TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic
@@ -32,6 +32,10 @@ $(BIN)/atomic-launch: FORCE
 $(BIN)/atomic-start: FORCE
 	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic-start
 
+$(BIN)/atomic-init: agent/atomic-init/init.c
+	mkdir -p $(BIN)
+	$(CC) -static -Os -Wall -Werror -Wl,--build-id=none -s -o $@ $<
+
 FORCE:
 
 # What a package of atomic holds; nothing else belongs to the program.
@@ -39,6 +43,7 @@ install:
 	install -D -m 0755 $(BIN)/atomic $(bindir)/atomic
 	install -D -m 0755 $(BIN)/atomic-launch $(libexecdir)/atomic-launch
 	install -D -m 0755 $(BIN)/atomic-start $(libexecdir)/atomic-start
+	install -D -m 0755 $(BIN)/atomic-init $(libexecdir)/atomic-init
 	install -d $(DESTDIR)/usr/sbin $(unitdir)/multi-user.target.wants
 	ln -sfn ../libexec/atomic/atomic-launch $(DESTDIR)/usr/sbin/mount.atomic
 	install -D -m 0644 -t $(unitdir) packaging/systemd/atomic.slice packaging/systemd/atomic-register.service packaging/systemd/atomic-settle.service packaging/systemd/atomic-update.service packaging/systemd/atomic-update.timer

@@ -17,15 +17,15 @@ func optionsOf(rec *record.Record) unitgen.Options {
 	if o == nil {
 		return unitgen.Options{}
 	}
-	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS}
+	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init}
 }
 
 // recordOptions is the record's form of the same.
 func recordOptions(o unitgen.Options) *record.Options {
-	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS) == 0 {
+	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS)+len(o.Init) == 0 {
 		return nil
 	}
-	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS}
+	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init}
 }
 
 // addOptions joins additions: a later one takes the place of an earlier one
@@ -38,6 +38,7 @@ func addOptions(old, o unitgen.Options) unitgen.Options {
 		Publish:    latest(slices.Concat(old.Publish, o.Publish), strings.Clone),
 		Properties: slices.Concat(withoutKeys(old.Properties, o.Properties, envKey), o.Properties),
 		UserNS:     cmp.Or(o.UserNS, old.UserNS),
+		Init:       cmp.Or(o.Init, old.Init),
 	}
 }
 

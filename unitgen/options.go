@@ -31,6 +31,9 @@ type Options struct {
 	// it) or "host" (none). It is for images without a configuration of their
 	// own.
 	UserNS string
+	// Init is "yes" if the payload gets a process 1 that reaps orphans and
+	// passes signals on; "no" and empty mean that the payload is process 1.
+	Init string
 }
 
 // options applies the administrator's additions to the configuration.
@@ -58,6 +61,7 @@ func (r *renderer) options(spec *rspec.Spec) {
 		spec.Mounts = append(spec.Mounts, m)
 		r.volumeSources = append(r.volumeSources, m.Source)
 	}
+	r.addInit(spec)
 	shared := spec.Linux == nil || namespace(spec, rspec.NetworkNamespace) == nil
 	for _, p := range o.Publish {
 		if port, err := publishOption(p, shared); err != nil {
@@ -66,6 +70,32 @@ func (r *renderer) options(spec *rspec.Spec) {
 			r.ask("port:"+port, true, "--publish")
 		}
 	}
+}
+
+// initInside is where the container finds its process 1.
+const initInside = "/.atomic-init"
+
+// initProgram is that program on the host, beside the launcher.
+func (r *renderer) initProgram() string { return path.Dir(r.in.Host.Launcher) + "/atomic-init" }
+
+// addInit puts a process 1 of ours before the payload.
+func (r *renderer) addInit(spec *rspec.Spec) {
+	switch r.in.Options.Init {
+	case "", "no":
+		return
+	case "yes":
+	default:
+		r.probs.addf("--init", 0, 0, "%q is neither yes nor no", r.in.Options.Init)
+		return
+	}
+	if len(spec.Process.Args) == 0 {
+		return // which is a problem of its own
+	}
+	spec.Process.Args = append([]string{initInside}, spec.Process.Args...)
+	spec.Mounts = append(spec.Mounts, rspec.Mount{
+		Destination: initInside, Type: "bind", Source: r.initProgram(), Options: []string{"bind", "ro", "nosuid", "nodev"},
+	})
+	r.made[r.initProgram()] = 'f'
 }
 
 func (r *renderer) volumeOption(v string) (rspec.Mount, error) {

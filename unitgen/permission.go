@@ -86,7 +86,7 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 			r.askFilesystem(m, at)
 			continue
 		}
-		if within(m.Source, runDirectory(r.in.Name)+"/host") || m.Source == busDirectory(r.in.Name) {
+		if within(m.Source, runDirectory(r.in.Name)+"/host") || m.Source == busDirectory(r.in.Name) || m.Destination == initInside && m.Source == r.initProgram() {
 			continue // ours
 		}
 		if r.out.IDs != nil && m.Source == "/sys" && m.Destination == "/sys" {

@@ -21,7 +21,7 @@ import (
 const usage = `usage: atomic-launch start NAME
        atomic-launch exec [-d | -t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
        atomic-launch bus NAME
-       atomic-launch cleanup NAME
+       atomic-launch cleanup NAME | --all
        atomic-launch register --pending
        atomic-launch notify NAME
        atomic-launch run --bundle DIR [--id ID] [--engine oci] [--pid-file FILE]
@@ -60,6 +60,8 @@ func run(ctx context.Context, args []string) error {
 		return runBundle(ctx, rest)
 	case verb == "bus" && len(rest) == 1:
 		return bus(ctx, rest[0])
+	case verb == "cleanup" && len(rest) == 1 && rest[0] == "--all":
+		return cleanupAll(ctx)
 	case verb == "cleanup" && len(rest) == 1:
 		return cleanup(ctx, rest[0])
 	case verb == "register" && len(rest) == 1 && rest[0] == "--pending":

@@ -58,6 +58,11 @@ func cleanup(ctx context.Context, name string) error {
 	return l.Cleanup(ctx, name, machined.Client{Host: l.Host})
 }
 
+func cleanupAll(ctx context.Context) error {
+	l := newLauncher()
+	return l.CleanupAll(ctx, machined.Client{Host: l.Host})
+}
+
 func registerPending(ctx context.Context) error {
 	l := newLauncher()
 	cfg, err := conf.Load(l.Host)

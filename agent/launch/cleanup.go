@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/runc/libcontainer"
 
@@ -53,6 +54,46 @@ func (l Launcher) Cleanup(ctx context.Context, name string, bus Unregistrar) err
 	}
 	failed = append(failed, l.removeOnce(name))
 	return errors.Join(failed...)
+}
+
+// CleanupAll does so for every container that has a run-time directory and is
+// not running, and removes the directory. systemd removes it with the unit, so
+// there is something to do only after an accident: a unit that was changed or
+// removed while it ran. It goes on after a failure and reports all of them.
+func (l Launcher) CleanupAll(ctx context.Context, bus Unregistrar) error {
+	entries, err := os.ReadDir(l.Host.RunRoot())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("clean up: %w", err)
+	}
+	var failed []error
+	for _, e := range entries {
+		name := e.Name()
+		if !e.IsDir() || record.CheckName(name) != nil || inUse(name) {
+			continue
+		}
+		err := l.Cleanup(ctx, name, bus)
+		if err == nil {
+			err = os.RemoveAll(l.Host.Run(name))
+		}
+		if err != nil && !errors.Is(err, errRunning) {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// inUse reports whether the container's unit has a cgroup, in whatever slice:
+// then it runs, or is about to.
+func inUse(name string) bool {
+	for _, slices := range []string{"*.slice", "*.slice/*.slice", "*.slice/*.slice/*.slice"} {
+		if found, _ := filepath.Glob(filepath.Join(cgroupRoot, slices, name+".service")); len(found) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (l Launcher) unregister(ctx context.Context, run runDir, name string, bus Unregistrar) error {

@@ -113,6 +113,8 @@ type Options struct {
 	Properties []string `json:"properties,omitempty"`
 	// UserNS is "auto" or "host".
 	UserNS string `json:"userNS,omitempty"`
+	// Init is "yes" or "no".
+	Init string `json:"init,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.

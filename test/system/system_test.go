@@ -164,6 +164,7 @@ func (h harness) setup(env *testscript.Env) error {
 	s := &state{ctx: ctx, bed: b, snapshots: map[string]bed.Snapshot{}}
 	env.Values[stateKey{}] = s
 	env.Setenv("SUITE", h.suite)
+	env.Setenv("LOOPS", cmp.Or(os.Getenv("ATOMIC_TEST_LOOPS"), "40"))
 	env.Setenv("SYSTEMD", bed.SystemdVersion(h.suite))
 	env.Setenv("BED", b.Name())
 	for name, byDefault := range counts {

@@ -7,8 +7,12 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/internal/hint"
 )
@@ -93,6 +97,9 @@ func (j *joined) process(cmd command) (*libcontainer.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.Rlimits, err = j.limits(); err != nil {
+		return nil, err
+	}
 	p.Args = cmd.args
 	p.Stdin, p.Stdout, p.Stderr = nil, nil, nil
 	env := environment(payloadEnv(envInput{config: p.Env, notify: notifyLauncher}))
@@ -120,4 +127,17 @@ func (j *joined) process(cmd command) (*libcontainer.Process, error) {
 	}
 	p.Env = env
 	return p, nil
+}
+
+// limits are those of the payload: config.json's, and the unit's for the rest.
+func (j *joined) limits() ([]configs.Rlimit, error) {
+	var list []configs.Rlimit
+	for _, name := range slices.Sorted(maps.Keys(rlimits)) {
+		var l unix.Rlimit
+		if err := unix.Prlimit(j.init, rlimits[name], nil, &l); err != nil {
+			return nil, fmt.Errorf("read the payload's limits: %w", err)
+		}
+		list = append(list, configs.Rlimit{Type: rlimits[name], Hard: l.Max, Soft: l.Cur})
+	}
+	return list, nil
 }

@@ -109,8 +109,19 @@ func again(program string) string {
 	return "while :; do " + program + "; printf '" + bye + "'; read -r _ || exit 0; done"
 }
 
-// start starts a session and returns when it runs.
+// start starts a session and returns when it runs. A home directory that is
+// closed to its user, or not mapped into the user namespace, does not keep him
+// out.
 func (s sessions) start(ctx context.Context, cmd command, stdin, stdout, stderr *os.File) error {
+	err := s.startOnce(ctx, cmd, stdin, stdout, stderr)
+	if err != nil && cmd.dir == "" && strings.Contains(err.Error(), "chdir to cwd") {
+		cmd.dir = "/"
+		err = s.startOnce(ctx, cmd, stdin, stdout, stderr)
+	}
+	return err
+}
+
+func (s sessions) startOnce(ctx context.Context, cmd command, stdin, stdout, stderr *os.File) error {
 	p, err := s.process(cmd)
 	if err != nil {
 		return err

@@ -27,6 +27,9 @@ type Command struct {
 	// TTY gives the program a terminal of the bed as standard input, output
 	// and error; what it prints goes to Stdout.
 	TTY bool
+	// Terminal, if not nil, becomes the program's controlling terminal and its
+	// standard input, output and error.
+	Terminal *os.File
 }
 
 // Result is what a program left behind.
@@ -68,7 +71,12 @@ func (b *Bed) Exec(ctx context.Context, c Command) (int, error) {
 	cmd := exec.CommandContext(ctx, "nsenter", enterArgs(boot.pid, c)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
-	if !c.TTY {
+	switch {
+	case c.Terminal != nil:
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Terminal, c.Terminal, c.Terminal
+		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	case !c.TTY:
 		// nsenter waits for the program it runs; a signal must reach both.
 		cmd.SysProcAttr.Setpgid = true
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -98,7 +106,7 @@ func enterArgs(pid int, c Command) []string {
 		dir = "/"
 	}
 	term := os.Getenv("TERM")
-	if term == "" || !c.TTY {
+	if term == "" || !c.TTY && c.Terminal == nil {
 		term = "dumb"
 	}
 	args := []string{

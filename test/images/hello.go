@@ -49,6 +49,7 @@ func helloImages() []Image {
 		docker(variant("docker", "hello:notify with Docker's media types", "hello")),
 		zstd(variant("zstd", "hello:notify with zstd layers", "hello")),
 	}
+	list = append(list, loginImages(variant)...)
 	return append(list, helloArchitectures()...)
 }
 

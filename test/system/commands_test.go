@@ -18,6 +18,7 @@ import (
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"host":          cmdHost,
 	"host-tty":      cmdHostTTY,
+	"dialogue":      cmdDialogue,
 	"reboot":        onlyTrue("", (*state).reboot),
 	"powercut":      onlyTrue("", (*state).powerCut),
 	"put":           onlyTrue("FILE TARGET [MODE]", (*state).put),

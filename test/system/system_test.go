@@ -167,6 +167,13 @@ func (h harness) setup(env *testscript.Env) error {
 	env.Setenv("LOOPS", cmp.Or(os.Getenv("ATOMIC_TEST_LOOPS"), "40"))
 	env.Setenv("SYSTEMD", bed.SystemdVersion(h.suite))
 	env.Setenv("BED", b.Name())
+	// Loops are short in CI; ATOMIC_TEST_FULL=1 makes them as long as promised.
+	sessions, crashes := "25", "50"
+	if os.Getenv("ATOMIC_TEST_FULL") == "1" {
+		sessions, crashes = "100", "300"
+	}
+	env.Setenv("SESSIONS", sessions)
+	env.Setenv("CRASHES", crashes)
 	for name, byDefault := range counts {
 		env.Setenv(name, cmp.Or(os.Getenv("ATOMIC_TEST_"+name), byDefault))
 	}

@@ -65,6 +65,13 @@ func parse(args []string, env string) (options, error) {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "attack" {
+		if err := attack(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "hello:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o, err := parse(os.Args[1:], os.Getenv("HELLO_FLAGS"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -40,9 +39,12 @@ func (a *Agent) removeBus(ctx context.Context, in *intent.Intent) error {
 	if err := a.sd.ResetFailed(ctx, busSocket(in.Name)); err != nil {
 		a.log.Debug("reset unit, ignoring", "unit", busSocket(in.Name), "err", err)
 	}
-	err := os.Remove(a.host.Bus(in.Name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
-		return fmt.Errorf("remove the directory of the login bus: %w", err)
+	dir := a.host.Bus(in.Name)
+	// A socket that was stopped while it was masked is still there.
+	for _, path := range []string{filepath.Join(dir, "system_bus_socket"), dir, a.host.Control(in.Name)} {
+		if err := os.Remove(path); err != nil && !gone(err) && !errors.Is(err, syscall.ENOTEMPTY) {
+			return fmt.Errorf("remove the login bus: %w", err)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -37,9 +38,14 @@ func attack(kind string) error {
 	return fmt.Errorf("unknown attack %q", kind)
 }
 
+func dial() (net.Conn, error) {
+	d := net.Dialer{Timeout: 5 * time.Second}
+	return d.DialContext(context.Background(), "unix", busSocket)
+}
+
 // say sends data and prints how much came back until the other side hung up.
 func say(data string) error {
-	conn, err := net.Dial("unix", busSocket)
+	conn, err := dial()
 	if err != nil {
 		return err
 	}
@@ -60,10 +66,10 @@ func flood(n int) error {
 	held := 0
 	for range n {
 		wait.Go(func() {
-			conn, err := net.DialTimeout("unix", busSocket, 5*time.Second)
+			conn, err := dial()
 			for tries := 0; err != nil && tries < 100; tries++ { // the queue is full
 				time.Sleep(20 * time.Millisecond)
-				conn, err = net.DialTimeout("unix", busSocket, 5*time.Second)
+				conn, err = dial()
 			}
 			if err != nil {
 				return

@@ -6,7 +6,8 @@ package images
 // program, and a container with a user namespace. hello:multi is one that has
 // nothing but its payload.
 func loginImages(variant func(tag, why string, trees ...string) Image) []Image {
-	login := variant("login", "no /exports, a login program, root without a password")
+	login := variant("latest", "no /exports, a login program, root without a password")
+	login.Repo = "library/guest"
 	login.Layers = append(login.Layers, Layer{Files{
 		"usr/bin/login": symlink("busybox"),
 		"usr/bin/stty":  symlink("busybox"),

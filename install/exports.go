@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -200,6 +201,8 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 			target, err := os.Readlink(a.host.Path(path))
 			return target, err == nil
 		},
+		HasUser:  func(uid uint32) bool { return a.known("passwd", uid) },
+		HasGroup: func(gid uint32) bool { return a.known("group", gid) },
 		SELinux:  present("/sys/fs/selinux/enforce"),
 		AppArmor: strings.HasPrefix(content("/sys/module/apparmor/parameters/enabled"), "Y"),
 		Machined: a.conf.Machined.Register,
@@ -209,6 +212,20 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 
 		TPMDevice: tpmDevice(a.conf.TPM),
 	}, nil
+}
+
+// known reports whether the host knows an ID, by any of its databases.
+func (a *Agent) known(database string, id uint32) bool {
+	number := strconv.FormatUint(uint64(id), 10)
+	if getent, err := exec.LookPath("getent"); err == nil && a.sd.Live() {
+		return exec.Command(getent, database, number).Run() == nil //nolint:noctx // it reads local files
+	}
+	for line := range strings.Lines(content(a.host.Path("/etc/" + database))) {
+		if f := strings.Split(line, ":"); len(f) > 2 && f[2] == number {
+			return true
+		}
+	}
+	return false
 }
 
 // tpmDevice is the device node that starts are measured into, if any.

@@ -193,7 +193,7 @@ func (a *Agent) onceFromImage(ctx context.Context, once *Once, o OnceOptions) er
 		return err
 	}
 	r := request{name: o.Name, set: o.Set, add: addOptions(unitgen.Options{}, o.Add), grants: o.Grants, once: true}
-	if err := a.render(p, r, paths.Host{}.Once(o.Name)); err != nil {
+	if err := a.render(ctx, p, r, paths.Host{}.Once(o.Name)); err != nil {
 		return err
 	}
 	if p.out.DropIn == nil {

@@ -138,7 +138,7 @@ func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepar
 		return nil, err
 	}
 	p.d = &deployment{host: a.host, name: r.name, gen: gen}
-	if err := a.render(p, r, paths.Host{}.Deployment(r.name, gen)); err != nil {
+	if err := a.render(ctx, p, r, paths.Host{}.Deployment(r.name, gen)); err != nil {
 		return nil, err
 	}
 	if p.out.RunOnce {
@@ -148,12 +148,17 @@ func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepar
 }
 
 // render renders a deployment in a directory and asks for the grants it lacks.
-func (a *Agent) render(p *prepared, r request, dir string) error {
+func (a *Agent) render(ctx context.Context, p *prepared, r request, dir string) error {
 	in, err := a.input(p, r)
 	if err != nil {
 		return err
 	}
 	in.DestDir = dir
+	if in.Options.Isolation == unitgen.IsolationNative {
+		if err := a.checkNative(ctx); err != nil {
+			return err
+		}
+	}
 	if r.once {
 		in.Host.Starter = "" // plans are for what is started often
 	}
@@ -214,7 +219,11 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 	if p.out.Login {
 		units[busSocket(r.name)], units[busService(r.name)] = p.out.BusSocket, p.out.BusService
 	}
-	return systemd.Verify(ctx, units, []string{paths.Host{}.Deployment(r.name, p.d.gen)})
+	later := []string{paths.Host{}.Deployment(r.name, p.d.gen)}
+	if p.out.Native {
+		later = append(later, p.out.Command) // in the image
+	}
+	return systemd.Verify(ctx, units, later)
 }
 
 func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
@@ -255,6 +264,9 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 		rec.Atomic.Start = record.Start{
 			Unit: r.name + ".service", MountUnit: p.unit, StopSignal: out.StopSignal,
 			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Bus: out.Bus, Engine: "oci",
+		}
+		if out.Native {
+			rec.Atomic.Start.Engine, rec.Atomic.Start.Register = unitgen.IsolationNative, false
 		}
 		if h := out.Health; h != nil {
 			rec.Atomic.Start.Health = &record.Health{

@@ -125,6 +125,10 @@ func (r *replacement) run(ctx context.Context) error {
 			return err
 		}
 	}
+	// While its unit still says what to remove with it.
+	if err := a.stopBus(ctx, r.in); err != nil {
+		return err
+	}
 	if err := a.forward(r.in.Steps, d); err != nil {
 		return err
 	}

@@ -102,7 +102,9 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	}
 	line("")
 	line("[Service]")
-	if launched {
+	if r.out.Native {
+		r.nativeService(spec, line)
+	} else if launched {
 		switch kind, _ := last(r.settings, "Service", "Type"); kind {
 		case "oneshot": // started when the payload has ended
 			line("Type=oneshot")
@@ -140,16 +142,53 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	line("LogExtraFields=%s %s", quoteWord("CONTAINER_NAME="+r.in.Name), quoteWord("CONTAINER_IMAGE="+r.in.ImageName))
 	if launched {
 		resourceLimits(spec, line, unset)
+	}
+	if launched && !r.out.Native { // PrivateDevices= has a policy of its own
 		r.devicePolicy(spec, line)
 	}
 	for _, p := range serviceLines {
 		line("%s", p)
 	}
-	if launched && r.watched() && r.out.Notify == notifyLauncher {
+	if launched && !r.out.Native && r.watched() && r.out.Notify == notifyLauncher {
 		r.warnf("WatchdogSec= is turned off: the unit is not of Type=notify, so nobody would say that the payload is alive")
 		line("WatchdogSec=0")
 	}
 	return []byte(b.String())
+}
+
+// nativeService writes the settings of a service that systemd starts itself.
+func (r *renderer) nativeService(spec *rspec.Spec, line func(string, ...any)) {
+	kind, _ := last(r.settings, "Service", "Type")
+	switch {
+	case kind == "oneshot":
+		line("Type=oneshot")
+	case (kind == "notify" || kind == "notify-reload") && !mayBeHostRoot(spec):
+		line("Type=%s", kind)
+		line("NotifyAccess=main")
+	default:
+		if kind == "notify" || kind == "notify-reload" {
+			r.warnf("the service counts as started when it is executed: systemd believes uid 0 whatever it says, so the payload cannot say that it is ready")
+		}
+		line("Type=exec")
+		line("NotifyAccess=none")
+		if r.watched() {
+			r.warnf("WatchdogSec= is turned off: the payload cannot say that it is alive")
+			line("WatchdogSec=0")
+		}
+	}
+	if assigned(r.settings, "Service", "PIDFile") {
+		line("PIDFile=")
+	}
+	if assigned(r.settings, "Service", "ExecStop") {
+		line("ExecStop=")
+	}
+	if !assigned(r.settings, "Service", "KillMode") {
+		line("KillMode=mixed")
+	}
+	line("KillSignal=%s", r.out.StopSignal)
+	for _, l := range r.nativeLines(spec) {
+		line("%s", l)
+	}
 }
 
 func assigned(settings []setting, section, key string) bool {

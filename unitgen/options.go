@@ -34,6 +34,8 @@ type Options struct {
 	// Init is "yes" if the payload gets a process 1 that reaps orphans and
 	// passes signals on; "no" and empty mean that the payload is process 1.
 	Init string
+	// Isolation is oci, native or fly; empty means oci.
+	Isolation string
 }
 
 // options applies the administrator's additions to the configuration.

@@ -192,7 +192,7 @@ func (r *renderer) askNamespaces(spec *rspec.Spec, why func(string) string) {
 		case got == nil && slices.Contains([]rspec.LinuxNamespaceType{rspec.UserNamespace, rspec.CgroupNamespace, rspec.TimeNamespace}, ns.t):
 			// Containers of the contract share these with the host.
 		case got == nil:
-			r.ask("ns:"+string(ns.t)+"-host", ns.byDefault, at)
+			r.ask("ns:"+string(ns.t)+"-host", ns.byDefault || r.isolation() == IsolationFly, at)
 		case got.Path != "":
 			r.ask("ns:"+string(ns.t)+":"+got.Path, false, at)
 		}

@@ -73,6 +73,9 @@ func (p *Problems) Hint() string {
 	if !slices.ContainsFunc(p.List, func(q Problem) bool { return !strings.HasPrefix(q.File, "--") }) {
 		return "" // the options themselves are wrong, and the problem says how
 	}
+	if !slices.ContainsFunc(p.List, func(q Problem) bool { return !strings.HasSuffix(q.Text, notNative) }) {
+		return "leave --isolation out: the launcher can do it"
+	}
 	return "the image's /exports files need correction; atomic lint IMAGE checks them"
 }
 

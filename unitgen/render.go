@@ -86,7 +86,7 @@ func Render(in Input) (*Output, error) {
 // starter chooses the program that the unit executes: the one for plans, if the
 // configuration can have one.
 func (r *renderer) starter(spec *rspec.Spec) {
-	if r.in.Host.Starter == "" || spec == nil {
+	if r.in.Host.Starter == "" || spec == nil || r.isolation() == IsolationNative {
 		return
 	}
 	if _, err := plan.Compile(spec); err == nil {
@@ -167,11 +167,16 @@ func (r *renderer) configuration(m Manifest) *rspec.Spec {
 		r.fillConfig(spec, r.in.ImageConfig.Config)
 	}
 	r.options(spec)
-	if r.generated {
+	switch {
+	case r.generated && r.isolation() == IsolationOCI:
 		r.userNamespace(spec)
-	} else if r.in.Options.UserNS != "" {
+	case r.in.Options.UserNS == "":
+	case r.generated:
+		r.warnf("--userns has no effect with --isolation=%s", r.isolation())
+	default:
 		r.warnf("--userns has no effect: the image brings its own configuration")
 	}
+	r.isolate(spec)
 	r.normalise(spec)
 	r.checkConfig(spec)
 	r.checkSupported(spec)
@@ -221,6 +226,10 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 		launched = false
 	}
 	r.out.Notify = notifyLauncher
+	if launched && r.isolation() == IsolationNative {
+		r.native(spec)
+		return
+	}
 	if launched {
 		r.out.Notify = r.notifyMode(spec)
 	}
@@ -236,6 +245,19 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 		r.generateTmpfiles(spec)
 		r.out.MountPoints = r.mountPoints(spec)
 	}
+}
+
+// native renders what starts a container without the launcher.
+func (r *renderer) native(spec *rspec.Spec) {
+	r.out.Native = true
+	r.out.DropIn = r.dropIn(spec, true)
+	if r.health() != nil {
+		r.warnf("the image's health check is not used: there is nobody to run it with --isolation=native")
+	}
+	r.generateTmpfiles(spec)
+	with := *spec
+	with.Mounts = append(nativeMountPoints(), spec.Mounts...)
+	r.out.MountPoints = r.mountPoints(&with)
 }
 
 func (r *renderer) permissions(spec *rspec.Spec) {

@@ -125,6 +125,10 @@ type HostFacts struct {
 	// Readlink returns the target of a path of the host that is a symlink.
 	// nil means that none is.
 	Readlink func(path string) (target string, ok bool)
+	// HasUser and HasGroup report whether the host knows an ID: systemd gives a
+	// service no other. nil means that it knows all.
+	HasUser  func(uid uint32) bool
+	HasGroup func(gid uint32) bool
 	// SELinux and AppArmor say whether the host enforces labels and profiles.
 	SELinux  bool
 	AppArmor bool
@@ -191,6 +195,10 @@ type Output struct {
 	StopSignal string // "SIGTERM"
 	Notify     string // see record.Start
 	NotifyPath string
+	// Native says that systemd starts the container without the launcher;
+	// Command is the program that it executes then, a path in the image.
+	Native  bool
+	Command string
 	// Health is the health check, nil if there is none.
 	Health *Health
 

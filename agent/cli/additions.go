@@ -17,4 +17,5 @@ func additionFlags(f *pflag.FlagSet, o *unitgen.Options) {
 	f.StringVar(&o.Init, "init", "", "whether the payload gets a process 1 that reaps orphans and passes signals on: yes or `no`")
 	f.StringVar(&o.UserNS, "userns", "", "whether an image without a configuration gets a user namespace: `auto` or host")
 	f.StringArrayVar(&o.Properties, "property", nil, "set any property of the unit, limits for example, `KEY=VALUE`; can be repeated")
+	f.StringVar(&o.Isolation, "isolation", "", "who isolates the container, and how far: `oci` (the default), native or fly")
 }

@@ -137,6 +137,9 @@ func printRecord(g *globals, d *install.Description) {
 	} else if r.HasContainerService {
 		fmt.Fprintln(g.Out, "User namespace: none")
 	}
+	if o := r.Atomic.Options; o != nil && o.Isolation != "" {
+		fmt.Fprintf(g.Out, "Isolation: %s\n", o.Isolation)
+	}
 	for _, grant := range r.Atomic.Grants {
 		fmt.Fprintf(g.Out, "Grant: %s\n", grant)
 	}

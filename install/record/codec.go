@@ -145,9 +145,9 @@ func (r *Record) checkStart() error {
 		return fmt.Errorf("notify %q is none of relay, filter, raw and launcher", s.Notify)
 	}
 	switch {
-	case s.Engine == "oci" && s.PlanSHA256 == "":
+	case (s.Engine == "oci" || s.Engine == "native") && s.PlanSHA256 == "":
 	case s.Engine == "plan" && isHex(s.PlanSHA256):
-	case s.Engine != "oci" && s.Engine != "plan":
+	case s.Engine != "oci" && s.Engine != "plan" && s.Engine != "native":
 		return fmt.Errorf("engine %q is unknown", s.Engine)
 	default:
 		return fmt.Errorf("engine %q does not go with planSHA256 %q", s.Engine, s.PlanSHA256)

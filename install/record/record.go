@@ -115,6 +115,8 @@ type Options struct {
 	UserNS string `json:"userNS,omitempty"`
 	// Init is "yes" or "no".
 	Init string `json:"init,omitempty"`
+	// Isolation is "oci", "native" or "fly"; empty means "oci".
+	Isolation string `json:"isolation,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.
@@ -172,7 +174,8 @@ type Start struct {
 	// Bus says whether the container sees the directory of its login bus at
 	// /run/dbus.
 	Bus bool `json:"bus,omitempty"`
-	// Engine is "plan" if the deployment has a compiled plan, else "oci".
+	// Engine is "plan" if the deployment has a compiled plan, "native" if
+	// systemd itself does everything, else "oci".
 	Engine string `json:"engine"`
 	// Health is the image's health check, nil if it has none.
 	Health *Health `json:"health,omitempty"`

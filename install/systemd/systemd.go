@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -45,6 +46,30 @@ func New(host paths.Host) *Manager {
 
 // Live reports whether there is a running service manager.
 func (m *Manager) Live() bool { return m.live }
+
+// Version returns the major version of the running manager, 0 if there is none.
+func (m *Manager) Version(ctx context.Context) (int, error) {
+	if !m.live {
+		return 0, nil
+	}
+	c, err := m.bus(ctx)
+	if err != nil {
+		return 0, err
+	}
+	text, err := c.GetManagerProperty("Version")
+	if err != nil {
+		return 0, fmt.Errorf("ask systemd for its version: %w", err)
+	}
+	digits := strings.Trim(text, `"`)
+	if i := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		digits = digits[:i]
+	}
+	version, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0, fmt.Errorf("ask systemd for its version: it says %s", text)
+	}
+	return version, nil
+}
 
 // Close ends the connection.
 func (m *Manager) Close() {

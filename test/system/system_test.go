@@ -82,6 +82,7 @@ func TestScripts(t *testing.T) {
 					Files:              bySuite[suite],
 					Setup:              h.setup,
 					Cmds:               commands,
+					Condition:          h.condition,
 					RequireUniqueNames: true,
 					// testscript leaves its own directory behind if -run skips a script.
 					WorkdirRoot: t.TempDir(),
@@ -130,6 +131,14 @@ type harness struct {
 // counts are how often scripts do something at random or measure; the
 // environment variable ATOMIC_TEST_NAME has another number.
 var counts = map[string]string{"KILLS": "15", "GAPS": "5"}
+
+// condition makes [SUITE] true on that suite.
+func (h harness) condition(name string) (bool, error) {
+	if !slices.Contains(bed.Suites, name) {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	return name == h.suite, nil
+}
 
 // state is what a script's commands work with.
 type state struct {

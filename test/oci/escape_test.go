@@ -26,7 +26,7 @@ type escape struct {
 const untouched = `printf 'host.files\t%s\n' "$(find /srv/host | sort | tr '\n' ' ')"
 printf 'host.file\t%s\n' "$(cat /srv/host/file)"
 printf 'host.mountinfo\t%s\n' "$(grep -c . /proc/self/mountinfo)"
-printf 'host.launcher\t%s\n' "$(sha256sum </usr/libexec/atomic/atomic-launch)"
+printf 'host.launcher\t%s\n' "$(cat /usr/libexec/atomic/atomic-* | sha256sum)"
 printf 'host.sysctl\t%s\n' "$(cat /proc/sys/net/ipv4/ip_forward) $(cat /proc/sys/kernel/core_pattern)"`
 
 // target is what the cases try to reach.

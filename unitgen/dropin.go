@@ -125,11 +125,11 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 			line("KillMode=mixed")
 		}
 		line("KillSignal=%s", r.out.StopSignal)
-		// Only hooks have to run after every stop, and running anything then
-		// takes longer than the stop itself. systemd removes the run-time
-		// directory, machined forgets a stopped unit's machine, and a start
-		// replaces what a crash left.
-		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 {
+		// Little has to run after a stop, and running anything then takes longer
+		// than the stop itself. systemd removes the run-time directory, machined
+		// forgets a stopped unit's machine, and a start replaces what a crash
+		// left. Hooks are the exception, and a restart that is long in coming.
+		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 || r.in.Host.Machined && r.restartsLate() {
 			line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
 		}
 	}

@@ -86,7 +86,7 @@ func (m *Manager) RunTransient(ctx context.Context, t Transient, s Streams) (int
 // transient calls systemd-run, which knows how every property of a unit file is
 // passed on the bus.
 func transient(ctx context.Context, t Transient, options ...string) *exec.Cmd {
-	args := append([]string{"--quiet", "--collect", "--unit=" + t.Name}, options...)
+	args := append([]string{"--quiet", "--no-ask-password", "--collect", "--unit=" + t.Name}, options...)
 	for _, p := range t.Properties {
 		args = append(args, "--property="+p)
 	}

@@ -3,7 +3,6 @@
 package install
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -103,7 +102,10 @@ func inParallel(n int, f func(i int)) {
 
 func (a *Agent) container(name string) Container {
 	c := Container{Name: name, Generation: intent.None}
-	d, err := a.current(name)
+	d, err := a.glanceAt(name)
+	if err != nil {
+		d, err = a.current(name)
+	}
 	if err == nil && d == nil {
 		err = os.ErrNotExist
 	}
@@ -121,6 +123,23 @@ func (a *Agent) container(name string) Container {
 	return c
 }
 
+// glanceAt is current with as much of the record as a list needs.
+func (a *Agent) glanceAt(name string) (*deployment, error) {
+	gen, err := a.currentGeneration(name)
+	if err != nil {
+		return nil, err
+	}
+	d := &deployment{host: a.host, name: name, gen: gen}
+	err = readSmall(filepath.Join(d.dir(), "info"), recordMax, func(data []byte) (err error) {
+		d.rec, err = glance(data)
+		return err
+	})
+	if err == nil && (d.rec.Atomic.Name != name || d.rec.Atomic.Generation != gen) {
+		err = errOpaque
+	}
+	return d, err
+}
+
 // commandMax is how far command reads; the arguments are close to the beginning
 // of what unitgen writes.
 const commandMax = 4096
@@ -130,11 +149,12 @@ const commandMax = 4096
 func command(file string) string {
 	var args []string
 	err := readSmall(file, commandMax, func(data []byte) error {
-		dec := json.NewDecoder(bytes.NewReader(data))
-		if !enter(dec, "process") || !enter(dec, "args") {
-			return fs.ErrNotExist
+		value := member(member(data, "process"), "args")
+		end := valueEnd(value, 0)
+		if end < 0 {
+			return errOpaque
 		}
-		return dec.Decode(&args)
+		return json.Unmarshal(value[:end], &args)
 	})
 	if err != nil {
 		return ""
@@ -188,27 +208,6 @@ func open(file string) (fd int, err error) {
 			return fd, err
 		}
 	}
-}
-
-// enter moves the decoder to the value of a key of the object it is before.
-func enter(dec *json.Decoder, key string) bool {
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return false
-	}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return false
-		}
-		if t == key {
-			return true
-		}
-		var skipped json.RawMessage
-		if dec.Decode(&skipped) != nil {
-			return false
-		}
-	}
-	return false
 }
 
 // Record returns the current record of a container, or ErrNotInstalled.

@@ -91,7 +91,7 @@ func (r *renderer) volumes(spec *rspec.Spec, c ispec.ImageConfig) {
 			continue // --volume takes its place
 		}
 		if b.Len() == 0 {
-			fmt.Fprintf(&b, "d %s 0755 root root - -\n", quoteWord(state))
+			b.WriteString(stateLine(state, "0755"))
 		}
 		fmt.Fprintf(&b, "d %s 0755 %d %d - -\n", quoteWord(src), spec.Process.User.UID, spec.Process.User.GID)
 		r.made[src] = 'd'
@@ -102,6 +102,11 @@ func (r *renderer) volumes(spec *rspec.Spec, c ispec.ImageConfig) {
 	if r.in.Exports.Tmpfiles == nil && b.Len() > 0 {
 		r.out.Tmpfiles = []byte(b.String())
 	}
+}
+
+// stateLine makes a container's state directory.
+func stateLine(dir, mode string) string {
+	return fmt.Sprintf("d %s %s root root - -\n", quoteWord(dir), mode)
 }
 
 // imageUser resolves the User of an image configuration: a name or number,

@@ -4,6 +4,7 @@ package unitgen
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,7 +55,25 @@ func (r *renderer) userNamespace(spec *rspec.Spec) {
 			// What the payload writes is its own inside and on the disk; the
 			// IDs of a container can change without touching its data.
 			m.Options = append(m.Options, "idmap")
+			r.closeState(m.Source)
 		}
+	}
+}
+
+// closeState lets only root of the host into the container's state directory if
+// source is below it. What the payload's root makes there belongs to the host's
+// root, and a file with the setuid bit would be that to everybody who reaches
+// it.
+func (r *renderer) closeState(source string) {
+	state := path.Join(r.values["STATE_DIRECTORY"], r.in.Name)
+	if r.in.Exports.Tmpfiles != nil || !within(source, state) {
+		return
+	}
+	open, closed := stateLine(state, "0755"), stateLine(state, "0700")
+	if rest, ok := strings.CutPrefix(string(r.out.Tmpfiles), open); ok {
+		r.out.Tmpfiles = []byte(closed + rest)
+	} else if !strings.HasPrefix(string(r.out.Tmpfiles), closed) {
+		r.out.Tmpfiles = []byte(closed + string(r.out.Tmpfiles))
 	}
 }
 

@@ -146,7 +146,7 @@ func (a *Agent) installed(ctx context.Context, name string) (*deployment, func()
 func sameDeployment(a, b *record.Record) bool {
 	return a.Atomic.ManifestDigest == b.Atomic.ManifestDigest && a.Image == b.Image &&
 		maps.Equal(a.Atomic.UserValues, b.Atomic.UserValues) && slices.Equal(a.Atomic.Grants, b.Atomic.Grants) &&
-		reflect.DeepEqual(a.Atomic.Options, b.Atomic.Options)
+		reflect.DeepEqual(a.Atomic.Options, b.Atomic.Options) && a.Atomic.Rootfs.Verify == b.Atomic.Rootfs.Verify
 }
 
 func merge(base, over map[string]string) map[string]string {

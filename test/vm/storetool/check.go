@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/mount"
 	"github.com/atomic-agent/atomic/install/store/verity"
@@ -48,6 +50,9 @@ func (t tool) check(mnt string) error {
 }
 
 func (t tool) checkImage(mnt, image string) (err error) {
+	if err := t.checkIDs(mnt, image); err != nil {
+		return err
+	}
 	if err := t.mount(mnt, image); err != nil {
 		return err
 	}
@@ -74,6 +79,28 @@ func (t tool) checkImage(mnt, image string) (err error) {
 	return nil
 }
 
+// checkIDs mounts an image for a user namespace: root's files appear to be those
+// of its first ID.
+func (t tool) checkIDs(mnt, image string) (err error) {
+	if err := os.MkdirAll(mnt, 0o755); err != nil {
+		return err
+	}
+	const first = 1 << 20
+	ids := mount.IDs{First: first, Count: 1 << 16}
+	if _, err := mount.Mount(mount.Options{StoreDir: t.dir, Image: image, Target: mnt, Verity: t.policy, IDs: ids}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mount.Unmount(mnt)) }()
+	var st unix.Stat_t
+	if err := unix.Stat(mnt, &st); err != nil {
+		return err
+	}
+	if st.Uid != first || st.Gid != first {
+		return fmt.Errorf("the root directory belongs to %d:%d, want %d", st.Uid, st.Gid, first)
+	}
+	return nil
+}
+
 func (t tool) mount(mnt, image string) error {
 	if err := os.MkdirAll(mnt, 0o755); err != nil {
 		return err
@@ -88,7 +115,7 @@ func (t tool) mount(mnt, image string) error {
 	return nil
 }
 
-// checkObjects compares every object's digest with its name: a name must never
+// checkObjects compares every object's digest, ours and the kernel's, with its name: a name must never
 // be on disk before its content is, not even one that no ref leads to.
 func (t tool) checkObjects() error {
 	objects := filepath.Join(t.dir, "objects")
@@ -109,6 +136,12 @@ func (t tool) checkObjects() error {
 		got, _, err := verity.OfReader(f)
 		if err == nil && got.Path() != rel {
 			err = fmt.Errorf("its digest is %s", got)
+		}
+		if err == nil && t.policy == "require" {
+			kernel, merr := verity.Measure(f)
+			if err = merr; err == nil && kernel != got {
+				err = fmt.Errorf("the kernel measures %s", kernel)
+			}
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("object %s: %w", rel, err))

@@ -25,6 +25,8 @@ type UpdateOptions struct {
 	Set    map[string]string
 	Grants []string
 	Add    unitgen.Options
+	// DryRun prepares everything and changes nothing.
+	DryRun bool
 	// ForgetOptions drops what earlier commands have added (Add, not Set).
 	ForgetOptions bool
 	Gate
@@ -77,6 +79,9 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 		return &Result{Name: name, Present: true, Record: from.rec}, nil
 	}
 	a.sayDifference(from, p)
+	if o.DryRun {
+		return &Result{Name: name, Record: p.d.rec, Output: p.out}, nil
+	}
 	in := &intent.Intent{
 		Verb: intent.Update, Name: name, From: from.gen, To: p.d.gen, Fresh: true,
 		Settle: int(o.Settle / time.Second), Uncontrolled: o.Uncontrolled,

@@ -48,6 +48,7 @@ type containersUpdateOptions struct {
 	grants []string
 	add    unitgen.Options
 	forget bool
+	dryRun bool
 }
 
 func newContainersUpdateCommand(g *globals) *cobra.Command {
@@ -80,6 +81,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container another `PERMISSION` on the host; can be repeated")
 	additionFlags(f, &o.add)
 	f.BoolVar(&o.forget, "forget-options", false, "drop --env, --volume, --publish and --property of earlier commands")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what the container would be and change nothing")
 	pullFlag(f, &o.pull, install.Always)
 	o.sourceOptions.flags(f)
 	o.gateOptions.flags(f)
@@ -87,7 +89,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 }
 
 // optionsForOne are the options that make sense for one container only.
-var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "isolation", "forget-options"}
+var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "isolation", "forget-options", "dry-run"}
 
 func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOptions, name string) error {
 	set, err := install.ParseSet(o.set)
@@ -111,13 +113,15 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 	}
 	defer a.Close()
 	res, err := g.withGrants(o.grants, func(grants []string) (*install.Result, error) {
-		return a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: grants, Add: o.add, ForgetOptions: o.forget, Gate: gate})
+		return a.Update(ctx, name, install.UpdateOptions{Source: src, Set: set, Grants: grants, Add: o.add, ForgetOptions: o.forget, DryRun: o.dryRun, Gate: gate})
 	})
 	switch {
 	case err != nil:
 		return err
 	case res.Present:
 		fmt.Fprintln(g.Out, "Latest version already installed.")
+	case o.dryRun:
+		return display(g, res, false)
 	default:
 		fmt.Fprintf(g.Out, "Updated %s to %s (deployment %d)\n", name, res.Record.Image, res.Record.Atomic.Generation)
 	}

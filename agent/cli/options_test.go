@@ -5,6 +5,8 @@ package cli_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestOptionsOutliveUpdates is about --env, --volume and --property: they are
@@ -42,6 +44,13 @@ func TestOptionsOutliveUpdates(t *testing.T) {
 	}
 	if out := w.mustRun("info", "etcd"); !strings.Contains(out, "Environment: ETCD_DEBUG=no\n") || !strings.Contains(out, "Property: MemoryMax=1G\n") {
 		t.Errorf("info: %s", out)
+	}
+	before := w.snapshot()
+	if out := w.mustRun("containers", "update", "--forget-options", "--dry-run", "etcd"); !strings.Contains(out, "# etcd.service\n") || strings.Contains(out, "MemoryMax") {
+		t.Errorf("dry run: %s", out)
+	}
+	if diff := cmp.Diff(before, w.snapshot()); diff != "" {
+		t.Errorf("a dry run has changed the host: %s", diff)
 	}
 	w.mustRun("containers", "update", "--forget-options", "etcd")
 	if got := config() + dropIn(); strings.Contains(got, "ETCD_DEBUG") || strings.Contains(got, "MemoryMax") {

@@ -73,6 +73,9 @@ func (a *Agent) Once(ctx context.Context, o OnceOptions) (*Once, error) {
 	if err := record.CheckName(o.Name); err != nil {
 		return nil, hint.New(err, "choose another name with --name")
 	}
+	if o.Add.Isolation == unitgen.IsolationNative {
+		return nil, hint.New(errors.New("--isolation=native is for what is installed"), "leave it out")
+	}
 	if a.Installed(o.Name) {
 		return nil, hint.New(fmt.Errorf("%s is the name of an installed container", o.Name), "choose another name with --name")
 	}
@@ -151,6 +154,9 @@ func (a *Agent) onceFromContainer(once *Once, o OnceOptions) error {
 	}
 	if !d.rec.HasContainerService {
 		return fmt.Errorf("there is nothing of %s to run", o.Container)
+	}
+	if d.rec.Atomic.Start.Engine == unitgen.IsolationNative {
+		return hint.New(fmt.Errorf("%s is isolated by systemd alone, which runs no other command in its place", o.Container), "start it, or run its image: atomic run "+d.rec.Image)
 	}
 	config, err := os.ReadFile(filepath.Join(d.dir(), "config.json"))
 	if err != nil {

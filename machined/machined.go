@@ -50,6 +50,10 @@ type Machine struct {
 	LeaderPIDFD int `json:"-"`
 	// RootDirectory is the container's root file system on the host.
 	RootDirectory string `json:"rootDirectory"`
+	// Control is the socket of the machine's control server, "" if there is
+	// none; machinectl of systemd 261 and later asks there for a stop, a
+	// restart or a pause.
+	Control string `json:"control,omitempty"`
 	// NetworkInterfaces are host interface indexes that belong to the machine.
 	NetworkInterfaces []int `json:"networkInterfaces,omitempty"`
 }

@@ -6,8 +6,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+
+	"golang.org/x/sys/unix"
 )
 
 // varlink speaks to machined over its own socket: one JSON object a message,
@@ -59,6 +62,12 @@ func parseReply(data []byte, out any) error {
 		return errExists
 	case varlinkInterface + "NoSuchMachine":
 		return errNone
+	case "org.varlink.service.InvalidParameter":
+		var p struct {
+			Parameter string `json:"parameter"`
+		}
+		_ = json.Unmarshal(reply.Parameters, &p)
+		return &parameterError{p.Parameter}
 	default:
 		return fmt.Errorf("machined: %s %s", reply.Error, reply.Parameters)
 	}
@@ -71,6 +80,8 @@ func parseReply(data []byte, out any) error {
 	return nil
 }
 
+// register tells machined all it may know. An older machined refuses what it
+// has not heard of, and is told less.
 func (v *varlink) register(_ context.Context, m Machine) error {
 	p := map[string]any{
 		"name": m.Name, "service": service, "class": "container",
@@ -79,8 +90,40 @@ func (v *varlink) register(_ context.Context, m Machine) error {
 	if len(m.NetworkInterfaces) > 0 {
 		p["ifIndices"] = m.NetworkInterfaces
 	}
-	return v.call("Register", p, nil)
+	if id := pidfdID(m.LeaderPIDFD); id != 0 {
+		p["leaderProcessId"] = map[string]any{"pid": m.Leader, "pidfdId": id}
+	}
+	if m.Control != "" {
+		p["controlAddress"] = m.Control
+	}
+	for {
+		err := v.call("Register", p, nil)
+		var bad *parameterError
+		if !errors.As(err, &bad) || bad.name != "leaderProcessId" && bad.name != "controlAddress" {
+			return err
+		}
+		if _, sent := p[bad.name]; !sent {
+			return err
+		}
+		delete(p, bad.name)
+	}
 }
+
+// pidfdID is what tells a process from a later one of the same PID, 0 if this
+// kernel has none.
+func pidfdID(fd int) uint64 {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	if fd < 0 || unix.Fstat(fd, &st) != nil || unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.PID_FS_MAGIC {
+		return 0
+	}
+	return st.Ino
+}
+
+// parameterError is a call with a parameter that machined does not take.
+type parameterError struct{ name string }
+
+func (e *parameterError) Error() string { return "machined: it does not take the parameter " + e.name }
 
 func (v *varlink) lookup(_ context.Context, name string) (string, int, error) {
 	var out struct {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/atomic-agent/atomic/machined"
 	"github.com/atomic-agent/atomic/machined/login"
 )
 
@@ -27,6 +28,16 @@ func (l Launcher) ServeBus(ctx context.Context, name string, conn *net.UnixConn)
 	peer, err := login.PeerOf(conn)
 	if err != nil {
 		return err
+	}
+	if conn.LocalAddr().String() == l.Host.Control(name) {
+		if peer.UID != 0 {
+			return fmt.Errorf("refuse control of container %q: peer has uid %d", name, peer.UID)
+		}
+		d, err := open(l.Host, name)
+		if err != nil {
+			return err
+		}
+		return machined.ServeControl(ctx, conn, d.rec.Atomic.Start.Unit)
 	}
 	j, err := l.join(name)
 	if err != nil {

@@ -165,6 +165,9 @@ func (l Launcher) register(ctx context.Context, run runDir, d *deployment, init 
 		Name: d.name, Unit: d.rec.Atomic.Start.Unit,
 		Leader: init.pid, LeaderPIDFD: init.fd, RootDirectory: d.rootfs(),
 	}
+	if d.rec.Atomic.Start.Bus {
+		m.Control = l.Host.Control(d.name)
+	}
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	err := l.Registrar.Register(ctx, m)

@@ -14,17 +14,20 @@ import (
 	"github.com/atomic-agent/atomic/machined/login"
 )
 
-// busTimeout bounds one connection, because all of machined waits meanwhile.
-const busTimeout = time.Second
+// busTimeout bounds one connection of machined, as all of it waits meanwhile;
+// controlTimeout one of machinectl, which waits for the unit to freeze or thaw.
+const (
+	busTimeout     = time.Second
+	controlTimeout = 8 * time.Second
+)
 
 // machinedCgroup is where systemd runs machined.
 const machinedCgroup = login.CgroupRoot + "/system.slice/systemd-machined.service"
 
-// ServeBus answers one connection to a container's login bus. The peer is
-// machined or is hung up on.
+// ServeBus answers one connection to a container's login bus, whose peer is
+// machined or is hung up on, or to its control socket, which only root of the
+// host can reach.
 func (l Launcher) ServeBus(ctx context.Context, name string, conn *net.UnixConn) error {
-	ctx, cancel := context.WithTimeout(ctx, busTimeout)
-	defer cancel()
 	peer, err := login.PeerOf(conn)
 	if err != nil {
 		return err
@@ -33,12 +36,16 @@ func (l Launcher) ServeBus(ctx context.Context, name string, conn *net.UnixConn)
 		if peer.UID != 0 {
 			return fmt.Errorf("refuse control of container %q: peer has uid %d", name, peer.UID)
 		}
+		ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+		defer cancel()
 		d, err := open(l.Host, name)
 		if err != nil {
 			return err
 		}
 		return machined.ServeControl(ctx, conn, d.rec.Atomic.Start.Unit)
 	}
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
 	j, err := l.join(name)
 	if err != nil {
 		return err

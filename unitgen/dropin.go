@@ -182,8 +182,10 @@ func (r *renderer) nativeService(spec *rspec.Spec, line func(string, ...any)) {
 	if assigned(r.settings, "Service", "ExecStop") {
 		line("ExecStop=")
 	}
-	if !assigned(r.settings, "Service", "KillMode") {
-		line("KillMode=mixed")
+	// systemd 257 may hear of the payload while its own helper is still the
+	// parent; then a stop in the mode mixed waits for nobody and kills at once.
+	if mode, ok := last(r.settings, "Service", "KillMode"); !ok || mode == "mixed" {
+		line("KillMode=control-group")
 	}
 	line("KillSignal=%s", r.out.StopSignal)
 	for _, l := range r.nativeLines(spec) {

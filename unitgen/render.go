@@ -250,6 +250,9 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 // native renders what starts a container without the launcher.
 func (r *renderer) native(spec *rspec.Spec) {
 	r.out.Native = true
+	if r.moveHostBus(spec) {
+		r.probs.addf(r.config.file, 1, 1, "the host's D-Bus at %s, where machined takes it for the container's own: not with --isolation=native", ownBus)
+	}
 	r.out.DropIn = r.dropIn(spec, true)
 	if r.health() != nil {
 		r.warnf("the image's health check is not used: there is nobody to run it with --isolation=native")

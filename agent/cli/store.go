@@ -3,8 +3,10 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -12,6 +14,7 @@ import (
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
 func newStoreCommand(g *globals) *cobra.Command {
@@ -119,19 +122,31 @@ func runStoreFsck(cmd *cobra.Command, g *globals, o *storeFsckOptions) error {
 func newStoreGCCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "gc", Short: "Remove what nothing needs any more", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := g.store()
-			if err != nil {
-				return err
-			}
-			res, err := s.GC(cmd.Context())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(g.Out, "removed %d objects, %s\n", res.Objects, bytes(res.Bytes))
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreGC(cmd.Context(), g) },
 	}
+}
+
+// runStoreGC removes what nothing names from the store and then, on the running
+// host, what starts have left behind and no stop has taken away.
+func runStoreGC(ctx context.Context, g *globals) error {
+	s, err := g.store()
+	if err != nil {
+		return err
+	}
+	res, err := s.GC(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(g.Out, "removed %d objects, %s\n", res.Objects, bytes(res.Bytes))
+	if g.root != "" {
+		return nil
+	}
+	sweep := exec.CommandContext(ctx, paths.Launcher, "cleanup", "--all")
+	sweep.Stdout, sweep.Stderr = g.Out, g.Err
+	if err := sweep.Run(); err != nil {
+		return fmt.Errorf("sweep what starts have left: %w", err)
+	}
+	return nil
 }
 
 func newStoreExportCommand(g *globals) *cobra.Command {

@@ -183,7 +183,8 @@ func (r *renderer) nativeService(spec *rspec.Spec, line func(string, ...any)) {
 		line("ExecStop=")
 	}
 	// systemd 257 may hear of the payload while its own helper is still the
-	// parent; then a stop in the mode mixed waits for nobody and kills at once.
+	// parent; then a stop waits for nobody, and in the mode mixed it sends no
+	// other signal than SIGKILL.
 	if mode, ok := last(r.settings, "Service", "KillMode"); !ok || mode == "mixed" {
 		line("KillMode=control-group")
 	}

@@ -7,8 +7,9 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
@@ -130,14 +131,63 @@ func (j *joined) process(cmd command) (*libcontainer.Process, error) {
 }
 
 // limits are those of the payload: config.json's, and the unit's for the rest.
+// They are read from a file, because prlimit(2) wants CAP_SYS_RESOURCE for a
+// process of another user.
 func (j *joined) limits() ([]configs.Rlimit, error) {
-	var list []configs.Rlimit
-	for _, name := range slices.Sorted(maps.Keys(rlimits)) {
-		var l unix.Rlimit
-		if err := unix.Prlimit(j.init, rlimits[name], nil, &l); err != nil {
-			return nil, fmt.Errorf("read the payload's limits: %w", err)
-		}
-		list = append(list, configs.Rlimit{Type: rlimits[name], Hard: l.Max, Soft: l.Cur})
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", j.init))
+	if err != nil {
+		return nil, fmt.Errorf("read the payload's limits: %w", err)
+	}
+	list, err := parseLimits(string(table))
+	if err != nil {
+		return nil, fmt.Errorf("read the payload's limits: %w", err)
 	}
 	return list, nil
+}
+
+// limitNames are proc_pid_limits(5)'s.
+var limitNames = map[string]int{
+	"Max address space": unix.RLIMIT_AS, "Max core file size": unix.RLIMIT_CORE, "Max cpu time": unix.RLIMIT_CPU,
+	"Max data size": unix.RLIMIT_DATA, "Max file size": unix.RLIMIT_FSIZE, "Max file locks": unix.RLIMIT_LOCKS,
+	"Max locked memory": unix.RLIMIT_MEMLOCK, "Max msgqueue size": unix.RLIMIT_MSGQUEUE, "Max nice priority": unix.RLIMIT_NICE,
+	"Max open files": unix.RLIMIT_NOFILE, "Max processes": unix.RLIMIT_NPROC, "Max resident set": unix.RLIMIT_RSS,
+	"Max realtime priority": unix.RLIMIT_RTPRIO, "Max realtime timeout": unix.RLIMIT_RTTIME,
+	"Max pending signals": unix.RLIMIT_SIGPENDING, "Max stack size": unix.RLIMIT_STACK,
+}
+
+// parseLimits reads the columns of proc_pid_limits(5). A limit that this
+// program does not know is left as it is.
+func parseLimits(table string) ([]configs.Rlimit, error) {
+	const nameWidth = 26 // of the kernel's format, with the space behind it
+	var list []configs.Rlimit
+	for line := range strings.Lines(table) {
+		if len(line) <= nameWidth {
+			return nil, fmt.Errorf("a short line: %q", line)
+		}
+		kind, ok := limitNames[strings.TrimSpace(line[:nameWidth])]
+		if !ok {
+			continue
+		}
+		fields := strings.Fields(line[nameWidth:])
+		if len(fields) < 2 {
+			return nil, fmt.Errorf("a line without limits: %q", line)
+		}
+		soft, err := parseLimit(fields[0])
+		if err != nil {
+			return nil, err
+		}
+		hard, err := parseLimit(fields[1])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, configs.Rlimit{Type: kind, Soft: soft, Hard: hard})
+	}
+	return list, nil
+}
+
+func parseLimit(s string) (uint64, error) {
+	if s == "unlimited" {
+		return unix.RLIM_INFINITY, nil
+	}
+	return strconv.ParseUint(s, 10, 64)
 }

@@ -11,8 +11,10 @@ import (
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
-// nativeSystemd is the first systemd that can isolate a container by itself.
-const nativeSystemd = 257
+// nativeSystemd is the first systemd that can isolate a container by itself and
+// stop it in order: 257 has the settings, but loses sight of the first process
+// of a PID namespace (docs/decisions/isolation.md).
+const nativeSystemd = 258
 
 // checkNative refuses a container without the launcher where that cannot be,
 // or must not be because its starts would not be measured.

@@ -182,11 +182,8 @@ func (r *renderer) nativeService(spec *rspec.Spec, line func(string, ...any)) {
 	if assigned(r.settings, "Service", "ExecStop") {
 		line("ExecStop=")
 	}
-	// systemd 257 may hear of the payload while its own helper is still the
-	// parent; then a stop waits for nobody, and in the mode mixed it sends no
-	// other signal than SIGKILL.
-	if mode, ok := last(r.settings, "Service", "KillMode"); !ok || mode == "mixed" {
-		line("KillMode=control-group")
+	if _, ok := last(r.settings, "Service", "KillMode"); !ok {
+		line("KillMode=mixed")
 	}
 	line("KillSignal=%s", r.out.StopSignal)
 	for _, l := range r.nativeLines(spec) {

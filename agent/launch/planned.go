@@ -50,7 +50,9 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("create container %q: %w", name, err)
 	}
-	defer init.abandon() // unless it has been released
+	// Init that is not released goes away with this process, and not before it:
+	// init may be the unit's main process by then, and once that has exited,
+	// systemd kills whoever would still report the error.
 
 	d, err := open(l.Host, name)
 	if err != nil {

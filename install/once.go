@@ -76,6 +76,9 @@ func (a *Agent) Once(ctx context.Context, o OnceOptions) (*Once, error) {
 	if o.Add.Isolation == unitgen.IsolationNative {
 		return nil, hint.New(errors.New("--isolation=native is for what is installed"), "leave it out")
 	}
+	if o.Add.SurviveSoftReboot == "yes" {
+		return nil, hint.New(errors.New("--survive-soft-reboot is for what is installed"), "leave it out")
+	}
 	if a.Installed(o.Name) {
 		return nil, hint.New(fmt.Errorf("%s is the name of an installed container", o.Name), "choose another name with --name")
 	}

@@ -17,15 +17,15 @@ func optionsOf(rec *record.Record) unitgen.Options {
 	if o == nil {
 		return unitgen.Options{}
 	}
-	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation}
+	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot}
 }
 
 // recordOptions is the record's form of the same.
 func recordOptions(o unitgen.Options) *record.Options {
-	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS)+len(o.Init)+len(o.Isolation) == 0 {
+	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS)+len(o.Init)+len(o.Isolation)+len(o.SurviveSoftReboot) == 0 {
 		return nil
 	}
-	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation}
+	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot}
 }
 
 // addOptions joins additions: a later one takes the place of an earlier one
@@ -40,6 +40,8 @@ func addOptions(old, o unitgen.Options) unitgen.Options {
 		UserNS:     cmp.Or(o.UserNS, old.UserNS),
 		Init:       cmp.Or(o.Init, old.Init),
 		Isolation:  cmp.Or(o.Isolation, old.Isolation),
+
+		SurviveSoftReboot: cmp.Or(o.SurviveSoftReboot, old.SurviveSoftReboot),
 	}
 }
 

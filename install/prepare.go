@@ -159,6 +159,11 @@ func (a *Agent) render(ctx context.Context, p *prepared, r request, dir string) 
 			return err
 		}
 	}
+	if in.Options.SurviveSoftReboot == "yes" {
+		if err := a.checkSoftReboot(ctx); err != nil {
+			return err
+		}
+	}
 	if r.once {
 		in.Host.Starter = "" // plans are for what is started often
 	}
@@ -202,6 +207,7 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 	m := unitgen.RootfsMount{
 		Where: filepath.Join(paths.Host{}.Deployment(r.name, p.d.gen), "rootfs"), Image: rootfs,
 		Verity: string(a.conf.Store.Verity), Verify: a.conf.Store.Verify, IDs: p.out.IDs,
+		Outlive: r.add.SurviveSoftReboot == "yes",
 	}
 	var mountUnit []byte
 	p.unit, mountUnit = unitgen.MountUnit(r.name, p.d.gen, m)

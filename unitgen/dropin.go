@@ -28,6 +28,8 @@ type RootfsMount struct {
 	Verify string
 	// IDs are those of the container's user namespace; nil if it has none.
 	IDs *IDRange
+	// Outlive says that it stays during a soft reboot.
+	Outlive bool
 }
 
 func (m *RootfsMount) options() string {
@@ -50,15 +52,19 @@ func MountUnit(name string, generation int, m RootfsMount) (unitName string, con
 Description=Root file system of container %s
 Documentation=man:atomic(1)
 DefaultDependencies=no
-Conflicts=umount.target
-Before=umount.target
-
+`, name, name)
+	if m.Outlive {
+		outliveMount(&b)
+	} else {
+		b.WriteString("Conflicts=umount.target\nBefore=umount.target\n")
+	}
+	fmt.Fprintf(&b, `
 [Mount]
 What=%s
 Where=%s
 Type=atomic
 Options=%s
-`, name, name, deployment, escapeSpecifiers(m.Where), m.options())
+`, deployment, escapeSpecifiers(m.Where), m.options())
 	return unit.UnitNamePathEscape(m.Where) + ".mount", []byte(b.String())
 }
 
@@ -95,6 +101,9 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		socket, _ := busUnits(r.in.Name)
 		line("Wants=%s", socket)
 		line("After=%s", socket)
+	}
+	if r.outlives() {
+		r.outlive(line)
 	}
 	unitLines, serviceLines := r.properties()
 	for _, p := range unitLines {

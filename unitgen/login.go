@@ -177,6 +177,9 @@ func (r *renderer) busUnitFiles(spec *rspec.Spec) (socket, service []byte) {
 	}
 	head("Sockets for machinectl")
 	b.WriteString("StartLimitIntervalSec=0\n") // as often as the container
+	if r.outlives() {
+		outliveSocket(&b)
+	}
 	fmt.Fprintf(&b, "\n[Socket]\nListenStream=%s/%s\nListenStream=%s\n", busDirectory(name), busSocket, controlSocket(name))
 	b.WriteString("Accept=yes\nSocketMode=0600\nDirectoryMode=0755\nMaxConnections=16\nBacklog=16\nRemoveOnStop=yes\n")
 	if uid, gid, ok := hostRoot(spec); ok {

@@ -36,6 +36,9 @@ type Options struct {
 	Init string
 	// Isolation is oci, native or fly; empty means oci.
 	Isolation string
+	// SurviveSoftReboot is "yes" if the container stays as it is while the
+	// host's user space restarts; "no" and empty mean that it stops.
+	SurviveSoftReboot string
 }
 
 // options applies the administrator's additions to the configuration.

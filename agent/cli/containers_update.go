@@ -89,7 +89,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 }
 
 // optionsForOne are the options that make sense for one container only.
-var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "isolation", "forget-options", "dry-run"}
+var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "isolation", "survive-soft-reboot", "forget-options", "dry-run"}
 
 func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOptions, name string) error {
 	set, err := install.ParseSet(o.set)

@@ -140,6 +140,9 @@ func printRecord(g *globals, d *install.Description) {
 	if o := r.Atomic.Options; o != nil && o.Isolation != "" {
 		fmt.Fprintf(g.Out, "Isolation: %s\n", o.Isolation)
 	}
+	if o := r.Atomic.Options; o != nil && o.SurviveSoftReboot == "yes" {
+		fmt.Fprintln(g.Out, "Soft reboot: survives")
+	}
 	for _, grant := range r.Atomic.Grants {
 		fmt.Fprintf(g.Out, "Grant: %s\n", grant)
 	}

@@ -117,6 +117,8 @@ type Options struct {
 	Init string `json:"init,omitempty"`
 	// Isolation is "oci", "native" or "fly"; empty means "oci".
 	Isolation string `json:"isolation,omitempty"`
+	// SurviveSoftReboot is "yes" or "no".
+	SurviveSoftReboot string `json:"surviveSoftReboot,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.

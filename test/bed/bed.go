@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/unit"
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/internal/hint"
@@ -146,7 +147,26 @@ func (b *Bed) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.keepMounts(); err != nil {
+		return err
+	}
 	return os.WriteFile(b.path("binds"), []byte(bindTable(b.opts.Binds)), 0o644)
+}
+
+// keepMounts lets what init.sh mounts outlive a soft reboot, as a machine's root
+// file system does: nobody would mount it again.
+func (b *Bed) keepMounts() error {
+	targets := []string{"/run/bed/proc", "/run/bed/sys", "/run/bed/notify"}
+	for _, bind := range b.opts.Binds {
+		targets = append(targets, bind.Target)
+	}
+	for _, t := range targets {
+		name := "etc/systemd/system/" + unit.UnitNamePathEscape(t) + ".mount.d/bed.conf"
+		if err := b.writeUpper(name, 0o644, "[Unit]\nDefaultDependencies=no\nIgnoreOnIsolate=yes\n"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *Bed) bind(source, target string) {
@@ -224,6 +244,22 @@ func (b *Bed) Reboot(ctx context.Context) error {
 	// The answer may be lost in the shutdown that it starts.
 	_, err := b.Run(ctx, "systemctl", "reboot")
 	return b.rebootAfter(ctx, err)
+}
+
+// SoftReboot restarts the bed's user space, as `systemctl soft-reboot` does:
+// what survives that is still there, and process 1 is the same.
+func (b *Bed) SoftReboot(ctx context.Context) error {
+	boot := b.current()
+	select {
+	case <-boot.ready: // of a reload
+	default:
+	}
+	// The answer may be lost in the shutdown that it starts.
+	_, err := b.Run(ctx, "systemctl", "soft-reboot")
+	if berr := b.booted(ctx, boot); berr != nil {
+		return errors.Join(berr, err)
+	}
+	return nil
 }
 
 func (b *Bed) rebootAfter(ctx context.Context, cause error) error {

@@ -16,7 +16,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ var initScript string
 // boot is one life of a bed's process 1.
 type boot struct {
 	pid     int
-	ready   chan struct{} // closed when systemd has finished booting
+	ready   chan struct{} // told when systemd has finished booting
 	done    chan struct{} // closed when process 1 has ended
 	state   *os.ProcessState
 	cleanup []io.Closer
@@ -46,6 +45,11 @@ func (b *Bed) start(ctx context.Context) error {
 	b.mu.Lock()
 	b.boot = boot
 	b.mu.Unlock()
+	return b.booted(ctx, boot)
+}
+
+// booted waits until systemd says that it has booted.
+func (b *Bed) booted(ctx context.Context, boot *boot) error {
 	select {
 	case <-boot.ready:
 		return nil
@@ -66,7 +70,7 @@ func (b *Bed) gaveUp(ctx context.Context, what string) error {
 }
 
 func (b *Bed) launch() (_ *boot, err error) {
-	boot := &boot{ready: make(chan struct{}), done: make(chan struct{})}
+	boot := &boot{ready: make(chan struct{}, 1), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			boot.close()
@@ -214,7 +218,6 @@ func (b *Bed) listenReady(boot *boot) error {
 	}
 	boot.cleanup = append(boot.cleanup, conn)
 	go func() {
-		var once sync.Once
 		buf := make([]byte, 4096)
 		for {
 			n, err := conn.Read(buf)
@@ -223,7 +226,10 @@ func (b *Bed) listenReady(boot *boot) error {
 			}
 			for line := range strings.Lines(string(buf[:n])) {
 				if strings.TrimSpace(line) == "READY=1" {
-					once.Do(func() { close(boot.ready) })
+					select {
+					case boot.ready <- struct{}{}:
+					default:
+					}
 				}
 			}
 		}

@@ -20,6 +20,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"host-tty":      cmdHostTTY,
 	"dialogue":      cmdDialogue,
 	"reboot":        onlyTrue("", (*state).reboot),
+	"soft-reboot":   onlyTrue("", (*state).softReboot),
 	"powercut":      onlyTrue("", (*state).powerCut),
 	"put":           onlyTrue("FILE TARGET [MODE]", (*state).put),
 	"get":           onlyTrue("SOURCE FILE", (*state).get),
@@ -93,6 +94,13 @@ func (s *state) reboot(ts *testscript.TestScript, _ []string) error {
 	start := time.Now()
 	err := s.bed.Reboot(s.ctx)
 	ts.Logf("rebooted in %.1f s", time.Since(start).Seconds())
+	return err
+}
+
+func (s *state) softReboot(ts *testscript.TestScript, _ []string) error {
+	start := time.Now()
+	err := s.bed.SoftReboot(s.ctx)
+	ts.Logf("rebooted softly in %.1f s", time.Since(start).Seconds())
 	return err
 }
 

@@ -4,6 +4,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -29,6 +30,8 @@ type UpdateOptions struct {
 	DryRun bool
 	// ForgetOptions drops what earlier commands have added (Add, not Set).
 	ForgetOptions bool
+	// unattended leaves out an image that was rolled back before.
+	unattended bool
 	Gate
 }
 
@@ -78,6 +81,12 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 	if sameDeployment(from.rec, p.d.rec) {
 		return &Result{Name: name, Present: true, Record: from.rec}, nil
 	}
+	digest := p.d.rec.Atomic.ManifestDigest
+	if o.unattended {
+		if err := a.checkRejected(from, digest); err != nil {
+			return nil, &TriedError{p.d.rec, err}
+		}
+	}
 	a.sayDifference(from, p)
 	if o.DryRun {
 		return &Result{Name: name, Record: p.d.rec, Output: p.out}, nil
@@ -87,6 +96,9 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 		Settle: int(o.Settle / time.Second), Uncontrolled: o.Uncontrolled,
 	}
 	if err := a.replace(ctx, in, from, p); err != nil {
+		if errors.Is(err, ErrRolledBack) && ctx.Err() == nil {
+			a.reject(from, digest)
+		}
 		return nil, &TriedError{p.d.rec, err}
 	}
 	return &Result{Name: name, Record: p.d.rec, Output: p.out}, nil

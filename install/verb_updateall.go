@@ -32,13 +32,15 @@ type Outcome struct {
 
 // UpdateAll updates every container whose image is another one in its registry
 // now, one after the other. A container that fails is no reason to leave out
-// the others; what the options say of one image or its values has no effect.
+// the others, and an image that was rolled back before is not tried again; what
+// the options say of one image or its values has no effect.
 func (a *Agent) UpdateAll(ctx context.Context, o UpdateOptions) ([]Outcome, error) {
 	names, err := a.names()
 	if err != nil {
 		return nil, rootHint(err)
 	}
 	o.Image, o.Set, o.Grants, o.Add, o.ForgetOptions = "", nil, nil, unitgen.Options{}, false
+	o.unattended = true
 	list := make([]Outcome, 0, len(names))
 	for _, name := range names {
 		list = append(list, a.updateOne(ctx, name, o))

@@ -67,9 +67,9 @@ type Options struct {
 	MaxMetadata int64
 }
 
-// DefaultMaxMetadata is enough for some 230,000 files, and keeps a program that
+// DefaultMaxMetadata is enough for some 200,000 files, and keeps a program that
 // stores an image below 128 MiB.
-const DefaultMaxMetadata = 64 << 20
+const DefaultMaxMetadata = 56 << 20
 
 // Store is an open store. It holds no lock and no file open, and may be used
 // by several goroutines.

@@ -25,7 +25,7 @@ var memoryCases = []struct {
 	refused bool
 	entry   func(i int) tar.Header
 }{
-	{"almost too many files", 220_000, false, func(i int) tar.Header {
+	{"almost too many files", 190_000, false, func(i int) tar.Header {
 		return tar.Header{Name: fmt.Sprintf("d%d/f%d", i%1000, i), Typeflag: tar.TypeReg, Mode: 0o644}
 	}},
 	{"too many files", 1_000_000, true, func(i int) tar.Header {
@@ -34,7 +34,7 @@ var memoryCases = []struct {
 	{"directories in directories", 1_000_000, true, func(i int) tar.Header {
 		return tar.Header{Name: fmt.Sprintf("%s%d", strings.Repeat("d/", 1000), i), Typeflag: tar.TypeDir, Mode: 0o755}
 	}},
-	{"almost too long targets", 15_000, false, func(i int) tar.Header {
+	{"almost too long targets", 12_600, false, func(i int) tar.Header {
 		return tar.Header{Name: fmt.Sprintf("l%d", i), Typeflag: tar.TypeSymlink, Linkname: fmt.Sprintf("%04090d", i)}
 	}},
 	{"long targets", 1_000_000, true, func(i int) tar.Header {

@@ -99,7 +99,7 @@ type Launch struct {
 // Default returns the configuration of a host that says nothing.
 func Default() *Config {
 	return &Config{
-		Store:    Store{Verity: Try, Verify: "never", MaxMetadata: 64 << 20},
+		Store:    Store{Verity: Try, Verify: "never", MaxMetadata: 56 << 20},
 		TPM:      TPM{Measure: Try, Register: "pcr:8"},
 		Install:  Install{Keep: 2},
 		Machined: Machined{Register: true},

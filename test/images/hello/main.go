@@ -152,8 +152,8 @@ func (s *server) wait(o options, signals <-chan os.Signal) int {
 			if !ok {
 				continue
 			}
-			fmt.Printf("hello: signal %s\n", name(sig))
 			s.saw(name(sig))
+			fmt.Printf("hello: signal %s\n", name(sig))
 			switch {
 			case named(o.ignore, sig):
 			case named(o.stop, sig), sig == syscall.SIGTERM, sig == syscall.SIGINT, sig == syscall.SIGQUIT:

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/inroot"
 )
 
 // rootFiles are the files of a running container as its processes see them.
@@ -40,10 +41,7 @@ func (r rootFiles) close() { _ = unix.Close(r.fd) }
 
 // open opens a path inside the container; symlinks lead nowhere else.
 func (r rootFiles) open(path string, flags uint64) (*os.File, error) {
-	fd, err := unix.Openat2(r.fd, path, &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := inroot.Open(r.fd, path, flags, unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atomic-agent/atomic/internal/inroot"
 	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
@@ -65,10 +66,7 @@ func below(dir string) error {
 // open opens a path of the container as the payload would find it. How the
 // image and its volumes arrange their links never leads outside.
 func (r *root) open(name string, flags uint64) (int, error) {
-	return unix.Openat2(r.fd, strings.TrimPrefix(name, "/"), &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	return inroot.Open(r.fd, strings.TrimPrefix(name, "/"), flags, unix.RESOLVE_NO_MAGICLINKS)
 }
 
 // mkdir opens a directory of the container and makes what is missing of it.
@@ -275,10 +273,7 @@ func propagate(mount int, all []uint64) error {
 // plain refuses a target that is a link: proc and sysfs are where they seem to
 // be, or the payload could make masks and read-only paths miss them.
 func (r *root) plain(name string) error {
-	fd, err := unix.Openat2(r.fd, strings.TrimPrefix(name, "/"), &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
-	})
+	fd, err := inroot.Open(r.fd, strings.TrimPrefix(name, "/"), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 	switch {
 	case err == nil:
 		return unix.Close(fd)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -97,10 +98,43 @@ func askManager(ctx context.Context, method, unit string) error {
 	if method == "StopUnit" || method == "RestartUnit" {
 		args = append(args, "replace")
 	}
-	call := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
-		CallWithContext(ctx, "org.freedesktop.systemd1.Manager."+method, 0, args...)
-	if call.Err != nil {
-		return fmt.Errorf("%s %s: %w", method, unit, call.Err)
+	manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+	call := manager.GoWithContext(ctx, "org.freedesktop.systemd1.Manager."+method, 0, make(chan *dbus.Call, 1), args...)
+	var froze <-chan error
+	if want := map[string]string{"FreezeUnit": "frozen", "ThawUnit": "running"}[method]; want != "" {
+		froze = waitFrozen(ctx, conn, unit, want)
+	}
+	select {
+	case <-call.Done:
+		err = call.Err
+	case err = <-froze:
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, unit, err)
 	}
 	return nil
+}
+
+// waitFrozen waits for a unit's freezer: systemd 262 was seen to freeze a unit
+// and not to answer.
+func waitFrozen(ctx context.Context, conn *dbus.Conn, unit, want string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+		var path dbus.ObjectPath
+		err := manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.LoadUnit", 0, unit).Store(&path)
+		for err == nil {
+			var state dbus.Variant
+			err = conn.Object("org.freedesktop.systemd1", path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
+				"org.freedesktop.systemd1.Unit", "FreezerState").Store(&state)
+			if err == nil && state.Value() == want {
+				break
+			}
+			if err == nil {
+				err = pause(ctx, 10*time.Millisecond)
+			}
+		}
+		done <- err
+	}()
+	return done
 }

@@ -91,8 +91,9 @@ type Client struct {
 
 // connect opens the best transport there is.
 func (c Client) connect(ctx context.Context) (transport, error) {
+	socket := c.Host.Path("/run/systemd/machine/io.systemd.Machine")
 	if c.Activate || c.running("systemd-machined.service") {
-		t, err := dialVarlink(ctx, c.Host.Path("/run/systemd/machine/io.systemd.Machine"))
+		t, err := dialVarlink(ctx, socket)
 		if err == nil {
 			return t, nil
 		}
@@ -103,6 +104,15 @@ func (c Client) connect(ctx context.Context) (transport, error) {
 	t, err := dialBus(ctx, c.Host.Path("/run/dbus/system_bus_socket"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if c.running("systemd-machined.service") {
+		return t, nil
+	}
+	// Any call starts machined, and it listens then where it learns more.
+	_, _, _ = t.lookup(ctx, ".host")
+	if v, err := dialVarlink(ctx, socket); err == nil {
+		t.close()
+		return v, nil
 	}
 	return t, nil
 }

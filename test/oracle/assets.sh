@@ -7,22 +7,11 @@
 # They are in Debian's source package, which is unpacked into the test cache.
 set -eu
 
-suite=forky
-mirror=${ATOMIC_TEST_MIRROR:-http://deb.debian.org/debian}
-cache=${ATOMIC_TEST_CACHE:-$HOME/.cache/atomic-test}/oracle/composefs-$suite-assets
+# shellcheck source=test/oracle/fetch.sh
+. "$(dirname "$0")/fetch.sh"
 
-# fetch PATH FILE [HASH] downloads from the mirror.
-fetch() {
-	path=$1
-	shift
-	/usr/lib/apt/apt-helper -qq -o APT::Sandbox::User=root download-file "$mirror/$path" "$@" >&2
-}
-
-if [ ! -d "$cache" ]; then
-	mkdir -p "$(dirname "$cache")"
-	tmp=$(mktemp -d "$cache.XXXXXX")
-	trap 'rm -rf "$tmp"' EXIT
-	mkdir "$tmp/root"
+if ! cached "composefs-$suite-assets"; then
+	prepare
 	fetch "dists/$suite/main/source/Sources.xz" "$tmp/Sources.xz"
 	xz -dc "$tmp/Sources.xz" | awk '
 		/^Package: / { mine = $2 == "composefs"; sums = 0 }
@@ -33,6 +22,6 @@ if [ ! -d "$cache" ]; then
 	read -r path hash <"$tmp/index"
 	fetch "$path" "$tmp/source.tar" "SHA256:$hash"
 	tar -xf "$tmp/source.tar" -C "$tmp/root" --strip-components=3 --wildcards '*/tests/assets/*'
-	mv "$tmp/root" "$cache"
+	publish
 fi
 echo "$cache"

@@ -13,24 +13,13 @@ if command -v mkcomposefs; then
 	exit 0
 fi
 
-suite=forky
+# shellcheck source=test/oracle/fetch.sh
+. "$(dirname "$0")/fetch.sh"
 packages="composefs libcomposefs1 libc6 libssl3t64 zlib1g libzstd1"
-mirror=${ATOMIC_TEST_MIRROR:-http://deb.debian.org/debian}
 arch=$(dpkg --print-architecture)
-cache=${ATOMIC_TEST_CACHE:-$HOME/.cache/atomic-test}/oracle/composefs-$suite-$arch
 
-# fetch PATH FILE [HASH] downloads from the mirror.
-fetch() {
-	path=$1
-	shift
-	/usr/lib/apt/apt-helper -qq -o APT::Sandbox::User=root download-file "$mirror/$path" "$@" >&2
-}
-
-if [ ! -d "$cache" ]; then
-	mkdir -p "$(dirname "$cache")"
-	tmp=$(mktemp -d "$cache.XXXXXX")
-	trap 'rm -rf "$tmp"' EXIT
-	mkdir "$tmp/root"
+if ! cached "composefs-$suite-$arch"; then
+	prepare
 	fetch "dists/$suite/main/binary-$arch/Packages.xz" "$tmp/Packages.xz"
 	xz -dc "$tmp/Packages.xz" | awk '/^Package: / { p = $2 } /^Filename: / { f = $2 } /^SHA256: / { print p, f, $2 }' >"$tmp/index"
 	for p in $packages; do
@@ -38,7 +27,7 @@ if [ ! -d "$cache" ]; then
 		fetch "$(echo "$line" | cut -d' ' -f2)" "$tmp/$p.deb" "SHA256:$(echo "$line" | cut -d' ' -f3)"
 		dpkg-deb -x "$tmp/$p.deb" "$tmp/root"
 	done
-	mv -T "$tmp/root" "$cache" 2>/dev/null || [ -d "$cache" ] # or somebody was faster
+	publish
 fi
 
 lib=$(dirname "$(echo "$cache"/usr/lib/*/libcomposefs.so.1)")

@@ -34,6 +34,7 @@ var beforeReboot = []step{
 	{"Its parent is process 1: no daemon, no shim.", "pstree -apTl 1 | grep -e systemd, -e etcd | head -n 4"},
 	{"It is a machine, too.", "machinectl --no-pager list"},
 	{"", "machinectl --no-pager --lines=2 status etcd"},
+	{"A shell in it, though it runs neither systemd nor D-Bus.", `machinectl --quiet shell etcd /bin/sh -c 'id; tr "\0" " " < /proc/1/cmdline; echo; grep Cap /proc/self/status'`},
 	{"And its log is the unit's log.", "journalctl --no-pager -u etcd -o cat -n 3"},
 	{"flanneld wants more of the host. Unattended, that is a refusal that says what to grant.", "atomic install --system registry.test:5000/library/flanneld; echo \"exit code $?\""},
 	{"flanneld reads its network from etcd.", `etcdctl put /coreos.com/network/config '{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}'`},

@@ -11,15 +11,18 @@ AGENT_TAGS   := containers_image_openpgp
 LAUNCH_TAGS  := seccomp,netgo,osusergo
 ALL_TAGS     := $(AGENT_TAGS),seccomp
 GOLANGCI     := $(CACHE)/tools/golangci-lint-v2.15.0
+MD2MAN       := $(CACHE)/tools/go-md2man-v2.0.7
 GOBUILD      := $(GO) build -trimpath -buildvcs=false
 
 # Where `make install` puts files; the unit files and paths.Launcher assume it.
 DESTDIR      ?=
 bindir       := $(DESTDIR)/usr/bin
 libexecdir   := $(DESTDIR)/usr/libexec/atomic
+datadir      := $(DESTDIR)/usr/share
+mandir       := $(datadir)/man
 unitdir      := $(DESTDIR)/usr/lib/systemd/system
 
-.PHONY: build check fuzz lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
+.PHONY: build man check fuzz lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
 
 build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start $(BIN)/atomic-init
 
@@ -38,6 +41,14 @@ $(BIN)/atomic-init: agent/atomic-init/init.c
 
 FORCE:
 
+# The man pages, and what shells complete. `make install` installs them if they are there.
+man: $(MD2MAN) $(BIN)/atomic
+	docs/man/render.sh $(MD2MAN) $(VERSION) $(BIN)/man
+	mkdir -p $(BIN)/completions
+	$(BIN)/atomic completion bash >$(BIN)/completions/atomic
+	$(BIN)/atomic completion zsh >$(BIN)/completions/_atomic
+	$(BIN)/atomic completion fish >$(BIN)/completions/atomic.fish
+
 # What a package of atomic holds; nothing else belongs to the program.
 install:
 	install -D -m 0755 $(BIN)/atomic $(bindir)/atomic
@@ -51,6 +62,10 @@ install:
 	ln -sfn ../atomic-register.service ../atomic-settle.service -t $(unitdir)/multi-user.target.wants
 	install -D -m 0644 packaging/tmpfiles.d/atomic.conf $(DESTDIR)/usr/lib/tmpfiles.d/atomic.conf
 	install -D -m 0644 docs/atomic.conf $(DESTDIR)/etc/atomic/atomic.conf
+	for page in $(wildcard $(BIN)/man/*); do install -D -m 0644 -t $(mandir)/man$${page##*.} $$page; done
+	for file in $(wildcard $(BIN)/completions/atomic); do install -D -m 0644 -t $(datadir)/bash-completion/completions $$file; done
+	for file in $(wildcard $(BIN)/completions/_atomic); do install -D -m 0644 -t $(datadir)/zsh/vendor-completions $$file; done
+	for file in $(wildcard $(BIN)/completions/atomic.fish); do install -D -m 0644 -t $(datadir)/fish/vendor_completions.d $$file; done
 
 # Installs what building, testing and the demo need (Debian 12 or 13).
 prepare:
@@ -63,6 +78,11 @@ $(GOLANGCI):
 	mkdir -p $(dir $@)
 	GOBIN=$(dir $@)tmp $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 	mv $(dir $@)tmp/golangci-lint $@
+
+$(MD2MAN):
+	mkdir -p $(dir $@)
+	GOBIN=$(dir $@)tmp $(GO) install github.com/cpuguy83/go-md2man/v2@v2.0.7
+	mv $(dir $@)tmp/go-md2man $@
 
 lint: $(GOLANGCI)
 	$(GOLANGCI) run --allow-parallel-runners --build-tags $(ALL_TAGS) ./...
@@ -88,7 +108,7 @@ vm: build
 	test/prepare.sh --vm
 	$(GO) test -count=1 -timeout 30m -v ./test/vm/...
 
-test: prepare build check repro unit system vm
+test: prepare build man check repro unit system vm
 
 bench: prepare build
 	$(GO) run ./test/bench/start

@@ -183,15 +183,16 @@ func (a *Agent) Untag(ctx context.Context, name string) error {
 }
 
 // Prune removes from the store what no image name, no container and no mount
-// needs.
-func (a *Agent) Prune(ctx context.Context) (objects int, bytes int64, err error) {
+// needs; a dry run only says how much it is.
+func (a *Agent) Prune(ctx context.Context, dryRun bool) (store.GCResult, error) {
 	st, err := a.openStore()
 	if err != nil {
-		return 0, 0, rootHint(err)
+		return store.GCResult{}, rootHint(err)
 	}
-	res, err := st.GC(ctx)
-	if err != nil {
-		return 0, 0, rootHint(err)
+	collect := st.GC
+	if dryRun {
+		collect = st.Garbage
 	}
-	return res.Objects, res.Bytes, nil
+	res, err := collect(ctx)
+	return res, rootHint(err)
 }

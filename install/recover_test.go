@@ -260,7 +260,7 @@ func TestDirectoriesOfAllGenerations(t *testing.T) {
 	s.check(s.a.forward(in.Steps, p.d))
 	s.check(s.a.setCurrent("etcd", 1))
 	s.check(s.a.settle(t.Context(), "etcd"))
-	if _, err := s.a.Rollback(t.Context(), "etcd", intent.None, Gate{}); err != nil {
+	if _, err := s.a.Rollback(t.Context(), "etcd", RollbackOptions{To: intent.None}); err != nil {
 		t.Fatal(err)
 	}
 	s.installed(from)

@@ -49,6 +49,34 @@ func (a *Agent) Uninstall(ctx context.Context, name string) error {
 	return a.completeUninstall(context.WithoutCancel(ctx), in)
 }
 
+// UninstallFiles lists the files and directories of the host that Uninstall
+// would remove now, deployments included; directories that others use too stay.
+func (a *Agent) UninstallFiles(ctx context.Context, name string) ([]string, error) {
+	d, done, err := a.installed(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	steps, err := a.steps(d, nil)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]string, len(steps), len(steps)+1)
+	for i, s := range steps {
+		files[i] = s.Path
+	}
+	gens, err := a.generations(name)
+	if err != nil {
+		return nil, err
+	}
+	bare := paths.Host{}
+	files = append(files, bare.Current(name))
+	for _, gen := range gens {
+		files = append(files, bare.Deployment(name, gen))
+	}
+	return files, nil
+}
+
 // completeUninstall needs nothing but the intent: the deployment may be gone.
 func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error {
 	unit := in.Name + ".service"

@@ -104,9 +104,17 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 	return &Result{Name: name, Record: p.d.rec, Output: p.out}, nil
 }
 
-// Rollback makes another deployment that is kept the current one: the
-// generation given, or the newest of the others if it is intent.None.
-func (a *Agent) Rollback(ctx context.Context, name string, generation int, g Gate) (*Result, error) {
+// RollbackOptions are the options of Rollback.
+type RollbackOptions struct {
+	// To is the generation to go to; intent.None means the newest of the others.
+	To int
+	// DryRun finds it and changes nothing.
+	DryRun bool
+	Gate
+}
+
+// Rollback makes another deployment that is kept the current one.
+func (a *Agent) Rollback(ctx context.Context, name string, o RollbackOptions) (*Result, error) {
 	from, done, err := a.installed(ctx, name)
 	if err != nil {
 		return nil, err
@@ -117,7 +125,7 @@ func (a *Agent) Rollback(ctx context.Context, name string, generation int, g Gat
 		return nil, err
 	}
 	others := slices.DeleteFunc(slices.Clone(gens), func(g int) bool { return g == from.gen })
-	to := generation
+	to := o.To
 	if to == intent.None && len(others) > 0 {
 		to = others[len(others)-1]
 	}
@@ -129,9 +137,12 @@ func (a *Agent) Rollback(ctx context.Context, name string, generation int, g Gat
 	if err != nil {
 		return nil, err
 	}
+	if o.DryRun {
+		return &Result{Name: name, Record: d.rec}, nil
+	}
 	in := &intent.Intent{
 		Verb: intent.Rollback, Name: name, From: from.gen, To: to,
-		Settle: int(g.Settle / time.Second), Uncontrolled: g.Uncontrolled,
+		Settle: int(o.Settle / time.Second), Uncontrolled: o.Uncontrolled,
 	}
 	if err := a.replace(ctx, in, from, &prepared{d: d}); err != nil {
 		return nil, err

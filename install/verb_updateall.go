@@ -13,10 +13,11 @@ import (
 
 // The words for what became of a container, from the contract.
 const (
-	UpdatedNow = "Updated now" // it is at the latest version since this command
-	UpToDate   = "Updated"     // and was before
-	NotUpdated = "Not updated" // there was no time to try
-	Failed     = "Failed"      // it is at the version it was at
+	UpdatedNow = "Updated now"      // it is at the latest version since this command
+	UpToDate   = "Updated"          // and was before
+	Updatable  = "Update available" // a dry run found another version
+	NotUpdated = "Not updated"      // there was no time to try
+	Failed     = "Failed"           // it is at the version it was at
 )
 
 // Outcome is what UpdateAll did with one container.
@@ -59,8 +60,11 @@ func (a *Agent) updateOne(ctx context.Context, name string, o UpdateOptions) Out
 		var res *Result
 		if res, err = a.Update(ctx, name, o); err == nil {
 			out.After, out.Latest, out.Status = res.Record.Revision, res.Record.Revision, UpdatedNow
-			if res.Present {
+			switch {
+			case res.Present:
 				out.Status = UpToDate
+			case o.DryRun:
+				out.After, out.Status = out.Before, Updatable
 			}
 			return out
 		}

@@ -86,16 +86,18 @@ func newAttestStatementCommand(g *globals) *cobra.Command {
 }
 
 func newAttestAckCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "ack",
 		Short: "Accept a register that the log does not explain",
 		Long: "Accept a register that the log does not explain, so that containers start again\n" +
 			"where Measure=require. The gap stays in the log until the next boot, and every\nverifier sees it.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runAttestAck(cmd.Context(), g.host(), g.Out)
+			return runAttestAck(cmd.Context(), g)
 		},
 	}
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }
 
 // measurer returns the host's measurer.
@@ -284,8 +286,8 @@ func findStatement(host paths.Host, m *tpm.Measurer, which string) (string, erro
 	return byName, nil
 }
 
-func runAttestAck(ctx context.Context, host paths.Host, out io.Writer) error {
-	m, err := measurer(host)
+func runAttestAck(ctx context.Context, g *globals) error {
+	m, err := measurer(g.host())
 	if err != nil {
 		return err
 	}
@@ -294,9 +296,7 @@ func runAttestAck(ctx context.Context, host paths.Host, out io.Writer) error {
 		return asRoot(fmt.Errorf("acknowledge: %w", err))
 	}
 	if gap {
-		fmt.Fprintln(out, "Noted. The gap stays in the log until the next boot.")
-	} else {
-		fmt.Fprintln(out, "Nothing to acknowledge: the log explains the register.")
+		return g.result(done{Name: "register", Status: "acknowledged"}, "Noted. The gap stays in the log until the next boot.")
 	}
-	return nil
+	return g.result(done{Name: "register", Status: unchanged}, "Nothing to acknowledge: the log explains the register.")
 }

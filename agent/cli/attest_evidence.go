@@ -21,16 +21,18 @@ import (
 )
 
 func newAttestKeyCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Print the name of this host's attestation key",
 		Long: "Print the name of the key with which this host's TPM signs evidence. Enrol it with\n" +
 			"the verifier over a channel that you trust: it is the same at every boot.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runAttestKey(cmd.Context(), g.host(), g.Out)
+			return runAttestKey(cmd.Context(), g)
 		},
 	}
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }
 
 func newAttestEvidenceCommand(g *globals) *cobra.Command {
@@ -95,8 +97,8 @@ func parseHex(what, text string) ([]byte, error) {
 	return b, nil
 }
 
-func runAttestKey(ctx context.Context, host paths.Host, out io.Writer) error {
-	m, err := measurer(host)
+func runAttestKey(ctx context.Context, g *globals) error {
+	m, err := measurer(g.host())
 	if err != nil {
 		return err
 	}
@@ -108,8 +110,7 @@ func runAttestKey(ctx context.Context, host paths.Host, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%x\n", name)
-	return err
+	return g.result(map[string]string{"key": hex.EncodeToString(name)}, "%x", name)
 }
 
 func runAttestEvidence(ctx context.Context, host paths.Host, out io.Writer, nonce []byte) error {

@@ -104,7 +104,7 @@ func TestAttestMismatch(t *testing.T) {
 	}
 	for _, want := range []string{"Noted.", "Nothing to acknowledge"} {
 		out.Reset()
-		if err := runAttestAck(t.Context(), host, &out); err != nil || !strings.HasPrefix(out.String(), want) {
+		if err := runAttestAck(t.Context(), &globals{IO: IO{Out: &out}, root: host.Root}); err != nil || !strings.HasPrefix(out.String(), want) {
 			t.Errorf("ack: %q, %v, want %q", out.String(), err, want)
 		}
 	}

@@ -9,18 +9,17 @@ import (
 )
 
 func newCatCommand(g *globals) *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "cat NAME",
 		Short: "Show the unit files of a container and where they come from",
 		Args:  args(cobra.ExactArgs(1)),
-		RunE:  func(_ *cobra.Command, a []string) error { return runCat(g, asJSON, a[0]) },
+		RunE:  func(_ *cobra.Command, a []string) error { return runCat(g, a[0]) },
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
-func runCat(g *globals, asJSON bool, name string) error {
+func runCat(g *globals, name string) error {
 	a, err := g.agentSaying(g.Err)
 	if err != nil {
 		return err
@@ -30,7 +29,7 @@ func runCat(g *globals, asJSON bool, name string) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if g.json {
 		return printJSON(g, files)
 	}
 	for i, f := range files {

@@ -4,7 +4,8 @@
 // newXCommand that declares it, an xOptions that holds its options and a runX
 // that calls the packages which do the work. No verb touches the host itself.
 //
-// Results and progress go to standard output, errors to standard error:
+// Results and progress go to standard output (with --json, progress does not),
+// errors to standard error:
 //
 //	atomic: error: what happened
 //	atomic: hint: what to do about it
@@ -40,6 +41,7 @@ type globals struct {
 	root      string
 	debug     bool
 	assumeYes bool
+	json      bool // what jsonFlag defines
 }
 
 // Run runs one command line and returns its exit code.
@@ -115,8 +117,8 @@ func (g *globals) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(g.Err, &slog.HandlerOptions{Level: level}))
 }
 
-// agent returns an agent whose progress lines go to standard output.
-func (g *globals) agent() (*install.Agent, error) { return g.agentSaying(g.Out) }
+// agent returns an agent whose progress lines are a part of the output.
+func (g *globals) agent() (*install.Agent, error) { return g.agentSaying(g.talk()) }
 
 // agentSaying returns an agent whose progress lines go to w.
 func (g *globals) agentSaying(w io.Writer) (*install.Agent, error) {
@@ -126,7 +128,7 @@ func (g *globals) agentSaying(w io.Writer) (*install.Agent, error) {
 }
 
 // progress shows fetching with bars on a terminal and with lines elsewhere.
-func (g *globals) progress() image.Progress { return g.progressOn(g.Out) }
+func (g *globals) progress() image.Progress { return g.progressOn(g.talk()) }
 
 func (g *globals) progressOn(w io.Writer) image.Progress {
 	if f, ok := w.(*os.File); ok && isTerminal(f) {

@@ -26,7 +26,7 @@ func (g *globals) confirm() error {
 }
 
 func (g *globals) ask(question string) error {
-	fmt.Fprint(g.Out, question)
+	fmt.Fprint(g.talk(), question)
 	line, _ := bufio.NewReader(g.In).ReadString('\n') // no line is a no
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":
@@ -52,9 +52,9 @@ func (g *globals) withGrants(grants []string, change func(grants []string) (*ins
 	if !errors.As(err, &missing) || !g.interactive() {
 		return res, err
 	}
-	fmt.Fprintf(g.Out, "%s asks for permissions on the host:\n", missing.Image)
+	fmt.Fprintf(g.talk(), "%s asks for permissions on the host:\n", missing.Image)
 	for _, p := range missing.Missing {
-		fmt.Fprintf(g.Out, "  %s (%s)\n", p, missing.Why[p])
+		fmt.Fprintf(g.talk(), "  %s (%s)\n", p, missing.Why[p])
 	}
 	if g.ask("Grant them (y/N) ") != nil {
 		return res, err

@@ -26,8 +26,8 @@ func newContainersCommand(g *globals) *cobra.Command {
 
 // listOptions are the options of a listing.
 type listOptions struct {
-	all, quiet, noTrunc, noHeading, json bool
-	filters                              []string
+	all, quiet, noTrunc, noHeading bool
+	filters                        []string
 }
 
 // flags defines the options; what --all and --quiet mean depends on the list.
@@ -36,7 +36,6 @@ func (o *listOptions) flags(f *pflag.FlagSet, all, quiet string) {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, quiet)
 	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten columns")
 	f.BoolVarP(&o.noHeading, "noheading", "n", false, "no heading")
-	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `VARIABLE=VALUE`; can be repeated")
 }
 
@@ -50,6 +49,7 @@ func newContainersListCommand(g *globals) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runContainersList(cmd.Context(), g, o) },
 	}
 	o.flags(cmd.Flags(), "also those that do not run", "names only")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
@@ -140,7 +140,7 @@ func runContainersList(ctx context.Context, g *globals, o *listOptions) error {
 			names.WriteString(list[i].Name + "\n")
 		}
 		fmt.Fprint(g.Out, names.String())
-	case o.json:
+	case g.json:
 		return printJSON(g, containersJSON(list))
 	case len(list) > 0:
 		containersTable(g, o, list)
@@ -214,7 +214,7 @@ func table(g *globals, rows [][]string) {
 		}
 		all.WriteString(strings.TrimRight(b.String(), " ") + "\n")
 	}
-	fmt.Fprint(g.Out, all.String())
+	fmt.Fprint(g.talk(), all.String())
 }
 
 // containerFilter reads VARIABLE=VALUE filters: a case-insensitive part of the

@@ -30,6 +30,7 @@ func newContainersDeleteCommand(g *globals) *cobra.Command {
 	f.BoolVarP(&o.all, "all", "a", false, "all containers")
 	f.BoolVarP(&o.force, "force", "f", false, "accepted; removing needs no force")
 	f.BoolVar(&o.dryRun, "dry-run", false, "list them only")
+	g.jsonFlag(f)
 	storageFlag(f, &o.storage)
 	return cmd
 }
@@ -65,25 +66,29 @@ func runContainersDelete(ctx context.Context, g *globals, o *containersDeleteOpt
 		rows = append(rows, []string{list[i].Name, list[i].Name, list[i].Image, backend})
 	}
 	table(g, rows)
+	gone := make([]done, len(list))
+	for i := range list {
+		gone[i] = done{Name: list[i].Name, Status: uninstalled, Image: list[i].Image, DryRun: o.dryRun}
+	}
 	if o.dryRun {
-		return nil
+		return g.listed(gone)
 	}
 	if err := g.confirm(); err != nil {
 		return err
 	}
 	for i := range list {
 		if err := a.Uninstall(ctx, list[i].Name); err != nil {
-			return err
+			return errors.Join(err, g.listed(gone[:i]))
 		}
-		fmt.Fprintf(g.Out, "Uninstalled %s\n", list[i].Name)
+		fmt.Fprintf(g.talk(), "Uninstalled %s\n", list[i].Name)
 	}
-	return nil
+	return g.listed(gone)
 }
 
 // newContainersTrimCommand is for scripts: the original gave unused blocks of
 // its docker storage back with it.
 func newContainersTrimCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "trim",
 		Short: "Do nothing: the store is a part of its file system",
 		Long: "Do nothing. The original gave unused blocks of docker's block devices back; the store\n" +
@@ -91,8 +96,9 @@ func newContainersTrimCommand(g *globals) *cobra.Command {
 			"container needs, use `atomic images prune`.",
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(g.Out, "Nothing to trim: the store is a directory (fstrim.timer trims its file system).")
-			return err
+			return g.result(done{Name: "store", Status: unchanged}, "Nothing to trim: the store is a directory (fstrim.timer trims its file system).")
 		},
 	}
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }

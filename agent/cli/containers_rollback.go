@@ -4,14 +4,16 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/atomic-agent/atomic/install"
 )
 
 type containersRollbackOptions struct {
 	gateOptions
-	to int
+	to     int
+	dryRun bool
 }
 
 func newContainersRollbackCommand(g *globals) *cobra.Command {
@@ -23,6 +25,8 @@ func newContainersRollbackCommand(g *globals) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, a []string) error { return runContainersRollback(cmd.Context(), g, o, a[0]) },
 	}
 	cmd.Flags().IntVar(&o.to, "to", -1, "the `DEPLOYMENT` to go to (default: the newest of the others)")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say which deployment it would be and change nothing")
+	g.jsonFlag(cmd.Flags())
 	o.flags(cmd.Flags())
 	return cmd
 }
@@ -37,10 +41,15 @@ func runContainersRollback(ctx context.Context, g *globals, o *containersRollbac
 		return err
 	}
 	defer a.Close()
-	res, err := a.Rollback(ctx, name, o.to, gate)
+	res, err := a.Rollback(ctx, name, install.RollbackOptions{To: o.to, DryRun: o.dryRun, Gate: gate})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(g.Out, "Rolled %s back to %s (deployment %d)\n", name, res.Record.Image, res.Record.Atomic.Generation)
-	return nil
+	text := "Rolled %s back to %s (deployment %d)"
+	if o.dryRun {
+		text = "Would roll %s back to %s (deployment %d)"
+	}
+	d := doneTo(name, "rolled back", res.Record)
+	d.DryRun = o.dryRun
+	return g.result(d, text, name, res.Record.Image, res.Record.Atomic.Generation)
 }

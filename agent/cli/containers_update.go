@@ -41,7 +41,6 @@ type containersUpdateOptions struct {
 	sourceOptions
 	gateOptions
 	all    bool
-	json   bool
 	rebase string
 	pull   string
 	set    []string
@@ -61,7 +60,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 			"not come up, the container is taken back to what it was.",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			one := slices.ContainsFunc(optionsForOne, func(name string) bool { return cmd.Flags().Changed(name) })
+			one := hasOptionsForOne(cmd)
 			switch {
 			case o.all && (len(a) > 0 || one):
 				return hint.New(fmt.Errorf("--all excludes a name and --%s", strings.Join(optionsForOne, ", --")), "it updates every container to what its own image is now")
@@ -75,7 +74,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "update every container")
-	f.BoolVar(&o.json, "json", false, "with --all, print JSON")
+	g.jsonFlag(f)
 	f.StringVar(&o.rebase, "rebase", "", "continue with another `IMAGE`")
 	f.StringArrayVar(&o.set, "set", nil, "give a template variable another value, `NAME=VALUE`; can be repeated")
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container another `PERMISSION` on the host; can be repeated")
@@ -89,7 +88,11 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 }
 
 // optionsForOne are the options that make sense for one container only.
-var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "isolation", "survive-soft-reboot", "forget-options", "dry-run"}
+var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "init", "userns", "isolation", "survive-soft-reboot", "forget-options"}
+
+func hasOptionsForOne(cmd *cobra.Command) bool {
+	return slices.ContainsFunc(optionsForOne, func(name string) bool { return cmd.Flags().Changed(name) })
+}
 
 func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOptions, name string) error {
 	set, err := install.ParseSet(o.set)
@@ -119,11 +122,9 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 	case err != nil:
 		return err
 	case res.Present:
-		fmt.Fprintln(g.Out, "Latest version already installed.")
+		return g.result(doneTo(name, unchanged, res.Record), "Latest version already installed.")
 	case o.dryRun:
-		return display(g, res, false)
-	default:
-		fmt.Fprintf(g.Out, "Updated %s to %s (deployment %d)\n", name, res.Record.Image, res.Record.Atomic.Generation)
+		return display(g, res)
 	}
-	return nil
+	return g.result(doneTo(name, "updated", res.Record), "Updated %s to %s (deployment %d)", name, res.Record.Image, res.Record.Atomic.Generation)
 }

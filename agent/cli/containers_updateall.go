@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/atomic-agent/atomic/install"
-	"github.com/atomic-agent/atomic/install/image"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
@@ -24,20 +23,16 @@ func runContainersUpdateAll(ctx context.Context, g *globals, o *containersUpdate
 	if src.Pull, err = pullPolicy(o.pull); err != nil {
 		return err
 	}
-	talk := g.Out
-	if o.json {
-		talk, src.Progress = g.Err, image.Lines(g.Err)
-	}
-	a, err := g.agentSaying(talk)
+	a, err := g.agent()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	list, err := a.UpdateAll(ctx, install.UpdateOptions{Source: src, Gate: gate})
+	list, err := a.UpdateAll(ctx, install.UpdateOptions{Source: src, Gate: gate, DryRun: o.dryRun})
 	if err != nil {
 		return err
 	}
-	if o.json {
+	if g.json {
 		err = printJSON(g, outcomesJSON(list))
 	} else if len(list) > 0 {
 		containersSummary(g, list)

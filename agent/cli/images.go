@@ -35,6 +35,7 @@ func newImagesListCommand(g *globals) *cobra.Command {
 		RunE:    func(*cobra.Command, []string) error { return runImagesList(g, o) },
 	}
 	o.flags(cmd.Flags(), "accepted; there are no intermediate images", "image IDs only")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
@@ -78,7 +79,7 @@ func runImagesList(g *globals, o *listOptions) error {
 		for _, r := range rows {
 			fmt.Fprintln(g.Out, shortID(r.ID, o.noTrunc))
 		}
-	case o.json:
+	case g.json:
 		return printJSON(g, rows)
 	default:
 		imagesTable(g, o, rows)

@@ -26,6 +26,7 @@ func newImagesTagCommand(g *globals) *cobra.Command {
 		},
 	}
 	storageFlag(cmd.Flags(), &storage)
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
@@ -42,8 +43,7 @@ func runImagesTag(ctx context.Context, g *globals, storage, image, name string) 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(g.Out, "Tagged %s as %s\n", image, full)
-	return nil
+	return g.result(done{Name: full, Status: "tagged", Image: image}, "Tagged %s as %s", image, full)
 }
 
 type imagesDeleteOptions struct {
@@ -66,6 +66,7 @@ func newImagesDeleteCommand(g *globals) *cobra.Command {
 	f.BoolVarP(&o.force, "force", "f", false, "accepted; removing needs no force")
 	f.BoolVar(&o.remote, "remote", false, "delete from the registry instead")
 	f.BoolVar(&o.dryRun, "dry-run", false, "list them only")
+	g.jsonFlag(f)
 	storageFlag(f, &o.storage)
 	o.flags(f)
 	return cmd
@@ -97,21 +98,25 @@ func runImagesDelete(ctx context.Context, g *globals, o *imagesDeleteOptions, na
 		rows = append(rows, []string{n, storage})
 	}
 	table(g, rows)
+	gone := make([]done, len(names))
+	for i, n := range names {
+		gone[i] = done{Name: n, Status: "deleted", DryRun: o.dryRun}
+	}
 	if o.dryRun {
-		return nil
+		return g.listed(gone)
 	}
 	if err := g.confirm(); err != nil {
 		return err
 	}
 	if o.remote {
-		return deleteRemote(ctx, g, a, o, names)
+		return deleteRemote(ctx, g, a, o, gone)
 	}
-	for _, n := range names {
+	for i, n := range names {
 		if err := a.Untag(ctx, n); err != nil {
-			return err
+			return errors.Join(err, g.listed(gone[:i]))
 		}
 	}
-	return nil
+	return g.listed(gone)
 }
 
 // imageNames finds the full names of images in the store.
@@ -146,65 +151,82 @@ func imageNames(a *install.Agent, all bool, names []string) ([]string, error) {
 	return full, nil
 }
 
-func deleteRemote(ctx context.Context, g *globals, a *install.Agent, o *imagesDeleteOptions, names []string) error {
-	failed := 0
-	for _, n := range names {
-		src, err := o.source(g, n)
+func deleteRemote(ctx context.Context, g *globals, a *install.Agent, o *imagesDeleteOptions, list []done) error {
+	gone := []done{}
+	for _, d := range list {
+		src, err := o.source(g, d.Name)
 		if err == nil {
 			err = a.DeleteRemote(ctx, src)
 		}
 		if err != nil {
-			failed++
 			fmt.Fprintf(g.Err, "atomic: error: %v\n", err)
+			continue
 		}
+		gone = append(gone, d)
 	}
-	if failed > 0 {
-		return hint.New(&usageError{fmt.Errorf("%d of %d images were not deleted", failed, len(names))}, "many registries refuse to delete: ask their administrator")
+	err := g.listed(gone)
+	if failed := len(list) - len(gone); failed > 0 {
+		return hint.New(&usageError{fmt.Errorf("%d of %d images were not deleted", failed, len(list))}, "many registries refuse to delete: ask their administrator")
 	}
-	return nil
+	return err
 }
 
 func newImagesPruneCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove from the store what no image name and no container needs",
 		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runImagesPrune(cmd.Context(), g) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return runImagesPrune(cmd.Context(), g, dryRun) },
 	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say how much it is and remove nothing")
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }
 
-func runImagesPrune(ctx context.Context, g *globals) error {
+// removed is what a collection of garbage says.
+type removed struct {
+	Status  string `json:"status"`
+	DryRun  bool   `json:"dryRun,omitempty"`
+	Objects int    `json:"objects"`
+	Bytes   int64  `json:"bytes"`
+}
+
+func runImagesPrune(ctx context.Context, g *globals, dryRun bool) error {
 	a, err := g.agent()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	objects, size, err := a.Prune(ctx)
+	res, err := a.Prune(ctx, dryRun)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(g.Out, "Removed %d objects, %s\n", objects, bytes(size))
-	return nil
+	text := "Removed %d objects, %s"
+	if dryRun {
+		text = "Would remove %d objects, %s"
+	}
+	return g.result(removed{"removed", dryRun, res.Objects, res.Bytes}, text, res.Objects, bytes(res.Bytes))
 }
 
 func newImagesVersionCommand(g *globals) *cobra.Command {
-	var recurse, asJSON bool
+	var recurse bool
 	var storage string
 	cmd := &cobra.Command{
 		Use:   "version IMAGE...",
 		Short: "Show the versions of images in the store",
 		Args:  args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return runImagesVersion(cmd.Context(), g, asJSON, storage, a)
+			return runImagesVersion(cmd.Context(), g, storage, a)
 		},
 	}
 	cmd.Flags().BoolVarP(&recurse, "recurse", "r", false, "accepted; layers have no versions")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	g.jsonFlag(cmd.Flags())
 	storageFlag(cmd.Flags(), &storage)
 	return cmd
 }
 
-func runImagesVersion(ctx context.Context, g *globals, asJSON bool, storage string, names []string) error {
+func runImagesVersion(ctx context.Context, g *globals, storage string, names []string) error {
 	if err := checkStorage(storage); err != nil {
 		return err
 	}
@@ -230,7 +252,7 @@ func runImagesVersion(ctx context.Context, g *globals, asJSON bool, storage stri
 		}
 		rows = append(rows, row{img.Name, imageVersion(config.Config.Labels, img.ManifestDigest), strings.TrimPrefix(img.ManifestDigest, "sha256:")})
 	}
-	if asJSON {
+	if g.json {
 		return printJSON(g, rows)
 	}
 	cells := [][]string{{"IMAGE NAME", "VERSION", "IMAGE ID"}}

@@ -16,15 +16,14 @@ import (
 
 type imagesUpdateOptions struct {
 	sourceOptions
-	all, force, json bool
-	storage          string
+	all, force bool
+	storage    string
 }
 
 func (o *imagesUpdateOptions) define(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "all images in the store")
 	f.BoolVarP(&o.force, "force", "f", false, "not supported")
-	f.BoolVar(&o.json, "json", false, "with --all, print the summary as JSON")
 	storageFlag(f, &o.storage)
 	o.flags(f)
 }
@@ -40,6 +39,7 @@ func newImagesUpdateCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, a []string) error { return runImagesUpdate(cmd.Context(), g, o, a) },
 	}
 	o.define(cmd)
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
@@ -58,11 +58,7 @@ func runImagesUpdate(ctx context.Context, g *globals, o *imagesUpdateOptions, na
 	if o.all == (len(names) > 0) {
 		return &usageError{errors.New("name one image, or use --all")}
 	}
-	talk := g.Out
-	if o.json {
-		talk = g.Err
-	}
-	a, err := g.agentSaying(talk)
+	a, err := g.agent()
 	if err != nil {
 		return err
 	}
@@ -90,7 +86,7 @@ func runImagesUpdate(ctx context.Context, g *globals, o *imagesUpdateOptions, na
 		}
 		rows = append(rows, row)
 	}
-	if o.json {
+	if g.json {
 		err = printJSON(g, rows)
 	} else {
 		summary(g, rows)

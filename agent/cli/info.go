@@ -16,8 +16,8 @@ import (
 )
 
 type infoOptions struct {
-	json, remote, permissions bool
-	storage                   string
+	remote, permissions bool
+	storage             string
 }
 
 func newInfoCommand(g *globals) *cobra.Command {
@@ -28,7 +28,7 @@ func newInfoCommand(g *globals) *cobra.Command {
 		Args:  args(cobra.ExactArgs(1)),
 		RunE:  func(cmd *cobra.Command, a []string) error { return runInfo(cmd.Context(), g, o, a[0]) },
 	}
-	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	g.jsonFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&o.remote, "remote", false, "not supported")
 	cmd.Flags().BoolVar(&o.permissions, "permissions", false, "list what it asks of the host, and why")
 	storageFlag(cmd.Flags(), &o.storage)
@@ -48,13 +48,13 @@ func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error
 	}
 	defer a.Close()
 	if o.permissions {
-		return printPermissions(ctx, g, a, o.json, what)
+		return printPermissions(ctx, g, a, what)
 	}
 	d, err := a.Describe(ctx, what)
 	if err != nil {
 		return err
 	}
-	if o.json {
+	if g.json {
 		return printJSON(g, map[string]any{
 			"image": d.Image, "digest": d.Digest, "labels": d.Labels, "record": d.Record,
 			"variables": variablesJSON(d),
@@ -71,12 +71,12 @@ func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error
 
 // printPermissions prints what is asked of the host: by the default profile,
 // granted, or yet to be granted.
-func printPermissions(ctx context.Context, g *globals, a *install.Agent, asJSON bool, what string) error {
+func printPermissions(ctx context.Context, g *globals, a *install.Agent, what string) error {
 	r, err := a.Permissions(ctx, what)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if g.json {
 		return printJSON(g, r)
 	}
 	rows := [][]string{{"PERMISSION", "ALLOWED", "WHY"}}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/atomic-agent/atomic/install"
-	"github.com/atomic-agent/atomic/install/image"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/unitgen"
 )
@@ -62,7 +61,6 @@ type installOptions struct {
 	rootfs        string
 	runtime       string
 	storage       string
-	json          bool
 }
 
 func newInstallCommand(g *globals) *cobra.Command {
@@ -94,7 +92,7 @@ func newInstallCommand(g *globals) *cobra.Command {
 	f.StringVar(&o.rootfs, "rootfs", "", "not supported")
 	f.StringVar(&o.runtime, "runtime", "", "not supported")
 	storageFlag(f, &o.storage)
-	f.BoolVar(&o.json, "json", false, "with --display, print JSON")
+	g.jsonFlag(f)
 	o.flags(f)
 	return cmd
 }
@@ -129,11 +127,7 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	if src.Pull, err = pullPolicy(o.pull); err != nil {
 		return err
 	}
-	talk := g.Out
-	if o.json {
-		talk, src.Progress = g.Err, image.Lines(g.Err)
-	}
-	a, err := g.agentSaying(talk)
+	a, err := g.agent()
 	if err != nil {
 		return err
 	}
@@ -141,7 +135,7 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	res, err := g.withGrants(o.grants, func(grants []string) (*install.Result, error) {
 		return a.Install(ctx, install.Options{Source: src, Name: o.name, Set: set, Grants: grants, Add: o.add, DryRun: o.display})
 	})
-	if errors.Is(err, install.ErrRunOnce) && !o.display {
+	if errors.Is(err, install.ErrRunOnce) && !o.display && !g.json {
 		// As in the original, installing such an image is running it.
 		once := &runOptions{sourceOptions: o.sourceOptions, pull: o.pull, name: o.name, set: o.set, grants: o.grants, add: o.add}
 		return once.image(ctx, g, a, name, nil)
@@ -150,22 +144,21 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	case err != nil:
 		return err
 	case res.Present:
-		fmt.Fprintf(g.Out, "%s already present\n", res.Name)
+		return g.result(doneTo(res.Name, unchanged, res.Record), "%s already present", res.Name)
 	case o.display:
-		return display(g, res, o.json)
-	default:
-		fmt.Fprintf(g.Out, "Installed %s from %s\n", res.Name, res.Record.Image)
-		if res.Record.HasContainerService {
-			fmt.Fprintf(g.Out, "Start it: systemctl start %s\n", res.Name)
-		}
+		return display(g, res)
 	}
-	return nil
+	err = g.result(doneTo(res.Name, "installed", res.Record), "Installed %s from %s", res.Name, res.Record.Image)
+	if res.Record.HasContainerService {
+		fmt.Fprintf(g.talk(), "Start it: systemctl start %s\n", res.Name)
+	}
+	return err
 }
 
 // display prints what a dry run rendered.
-func display(g *globals, res *install.Result, asJSON bool) error {
+func display(g *globals, res *install.Result) error {
 	out := res.Output
-	if asJSON {
+	if g.json {
 		return printJSON(g, struct {
 			Name        string               `json:"name"`
 			Image       string               `json:"image"`
@@ -209,11 +202,4 @@ func hostPaths(out *unitgen.Output) []string {
 		list[i] = f.Path
 	}
 	return list
-}
-
-func printJSON(g *globals, v any) error {
-	enc := json.NewEncoder(g.Out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "    ")
-	return enc.Encode(v)
 }

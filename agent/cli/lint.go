@@ -17,26 +17,25 @@ import (
 )
 
 func newLintCommand(g *globals) *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "lint IMAGE|DIRECTORY",
 		Short: "Check the templates of an image for its author",
 		Long: "Check the templates of an image in the store, or those in a directory that has, or\n" +
 			"is, the image's /exports. The exit code is 1 if there are errors.",
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error { return runLint(cmd.Context(), g, asJSON, a[0]) },
+		RunE: func(cmd *cobra.Command, a []string) error { return runLint(cmd.Context(), g, a[0]) },
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
-func runLint(ctx context.Context, g *globals, asJSON bool, what string) error {
+func runLint(ctx context.Context, g *globals, what string) error {
 	exports, err := lintExports(ctx, g, what)
 	if err != nil {
 		return err
 	}
 	findings := unitgen.Lint(*exports)
-	if asJSON {
+	if g.json {
 		if findings == nil {
 			findings = []unitgen.Finding{}
 		}
@@ -47,7 +46,7 @@ func runLint(ctx context.Context, g *globals, asJSON bool, what string) error {
 	failed := false
 	for _, f := range findings {
 		failed = failed || f.Level == "error"
-		if !asJSON {
+		if !g.json {
 			fmt.Fprintln(g.Out, f)
 		}
 	}

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -24,6 +23,7 @@ func newPullCommand(g *globals) *cobra.Command {
 	}
 	storageFlag(cmd.Flags(), &o.storage)
 	cmd.Flags().StringP("type", "t", "", "accepted; every kind of image is fetched alike")
+	g.jsonFlag(cmd.Flags())
 	o.flags(cmd.Flags())
 	return cmd
 }
@@ -45,6 +45,5 @@ func runPull(ctx context.Context, g *globals, o *pullOptions, name string) error
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(g.Out, "Pulled %s@%s\n", full, digest)
-	return nil
+	return g.result(done{Name: full, Status: "pulled", Digest: digest}, "Pulled %s@%s", full, digest)
 }

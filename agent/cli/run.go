@@ -52,6 +52,7 @@ func newRunCommand(g *globals) *cobra.Command {
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal (it has one if standard input is one)")
 	f.BoolP("interactive", "i", false, "accepted; standard input is always connected")
 	f.StringVar(&o.runtime, "runtime", "", "not supported")
+	g.jsonFlag(f)
 	additionFlags(f, &o.add)
 	pullFlag(f, &o.pull, install.Missing)
 	storageFlag(f, &o.storage)
@@ -81,22 +82,41 @@ func runRun(ctx context.Context, g *globals, o *runOptions, what string, command
 		if err := a.Start(ctx, what); err != nil {
 			return err
 		}
-		fmt.Fprintf(g.Out, "Started %s\n", what)
-		return nil
+		return g.result(done{Name: what, Status: started}, "Started %s", what)
+	}
+	if err := o.checkJSON(g); err != nil {
+		return err
 	}
 	running, err := a.Running(ctx, what)
 	if err != nil {
 		return err
 	}
 	tty := !o.detach && (o.tty || g.interactive())
+	if running && o.detach && g.json {
+		return hint.New(&usageError{errors.New("a command that runs in a running container has no result to print")}, "leave --json out")
+	}
 	if running {
 		return runExec(g, execOptions{tty: tty, detach: o.detach}, append([]string{what}, command...))
 	}
 	return o.once(ctx, g, a, install.OnceOptions{Container: what, Args: command, Terminal: tty})
 }
 
+const started = "started"
+
+// checkJSON refuses --json for a command in the foreground: standard output is
+// the command's, and its exit code is the result.
+func (o *runOptions) checkJSON(g *globals) error {
+	if g.json && !o.detach && !o.transient {
+		return hint.New(&usageError{errors.New("--json excludes a command that runs in the foreground: the output is the command's")}, "leave --json out, or use --detach")
+	}
+	return nil
+}
+
 // image runs an image that is not installed.
 func (o *runOptions) image(ctx context.Context, g *globals, a *install.Agent, name string, command []string) error {
+	if err := o.checkJSON(g); err != nil {
+		return err
+	}
 	set, err := install.ParseSet(o.set)
 	if err != nil {
 		return err
@@ -131,8 +151,7 @@ func (o *runOptions) once(ctx context.Context, g *globals, a *install.Agent, wha
 			return errors.Join(err, once.Remove())
 		}
 		once.Started()
-		fmt.Fprintln(g.Out, once.Name)
-		return nil
+		return g.result(done{Name: once.Name, Status: started}, "%s", once.Name)
 	}
 	defer func() { err = errors.Join(err, once.Remove()) }()
 	var code int

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -21,6 +20,7 @@ func newStopCommand(g *globals) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, a []string) error { return runStop(cmd.Context(), g, o, a[0]) },
 	}
 	storageFlag(cmd.Flags(), &o.storage)
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
@@ -36,6 +36,5 @@ func runStop(ctx context.Context, g *globals, o *stopOptions, name string) error
 	if err := a.Stop(ctx, name); err != nil {
 		return err
 	}
-	fmt.Fprintf(g.Out, "Stopped %s\n", name)
-	return nil
+	return g.result(done{Name: name, Status: "stopped"}, "Stopped %s", name)
 }

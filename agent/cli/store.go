@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,16 +34,15 @@ func (g *globals) store() (*store.Store, error) {
 }
 
 func newStoreDFCommand(g *globals) *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "df", Short: "Show what takes the space", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreDF(cmd, g, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreDF(cmd, g) },
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
-func runStoreDF(cmd *cobra.Command, g *globals, asJSON bool) error {
+func runStoreDF(cmd *cobra.Command, g *globals) error {
 	s, err := g.store()
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func runStoreDF(cmd *cobra.Command, g *globals, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if g.json {
 		return printJSON(g, u)
 	}
 	rows := [][]string{{"CONTAINER", "IMAGE", "FILES", "SIZE", "OWN"}}
@@ -65,7 +65,7 @@ func runStoreDF(cmd *cobra.Command, g *globals, asJSON bool) error {
 	return nil
 }
 
-type storeFsckOptions struct{ repair, json bool }
+type storeFsckOptions struct{ repair bool }
 
 func newStoreFsckCommand(g *globals) *cobra.Command {
 	o := &storeFsckOptions{}
@@ -76,7 +76,7 @@ func newStoreFsckCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreFsck(cmd, g, o) },
 	}
 	cmd.Flags().BoolVar(&o.repair, "repair", false, "move damaged objects to quarantine and remove names that lead nowhere")
-	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
@@ -89,7 +89,7 @@ func runStoreFsck(cmd *cobra.Command, g *globals, o *storeFsckOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.json {
+	if g.json {
 		if err := printJSON(g, rep); err != nil {
 			return err
 		}
@@ -120,29 +120,40 @@ func runStoreFsck(cmd *cobra.Command, g *globals, o *storeFsckOptions) error {
 }
 
 func newStoreGCCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "gc", Short: "Remove what nothing needs any more", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreGC(cmd.Context(), g) },
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "gc [OPTIONS]", Short: "Remove what nothing needs any more", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStoreGC(cmd.Context(), g, dryRun) },
 	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say how much it is and remove nothing")
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }
 
 // runStoreGC removes what nothing names from the store and then, on the running
 // host, what starts have left behind and no stop has taken away.
-func runStoreGC(ctx context.Context, g *globals) error {
+func runStoreGC(ctx context.Context, g *globals, dryRun bool) error {
 	s, err := g.store()
 	if err != nil {
 		return err
+	}
+	if dryRun {
+		res, err := s.Garbage(ctx)
+		if err != nil {
+			return err
+		}
+		return g.result(removed{"removed", true, res.Objects, res.Bytes}, "would remove %d objects, %s", res.Objects, bytes(res.Bytes))
 	}
 	res, err := s.GC(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(g.Out, "removed %d objects, %s\n", res.Objects, bytes(res.Bytes))
-	if g.root != "" {
-		return nil
+	err = g.result(removed{"removed", false, res.Objects, res.Bytes}, "removed %d objects, %s", res.Objects, bytes(res.Bytes))
+	if g.root != "" || err != nil {
+		return err
 	}
 	sweep := exec.CommandContext(ctx, paths.Launcher, "cleanup", "--all")
-	sweep.Stdout, sweep.Stderr = g.Out, g.Err
+	sweep.Stdout, sweep.Stderr = g.talk(), g.Err
 	if err := sweep.Run(); err != nil {
 		return fmt.Errorf("sweep what starts have left: %w", err)
 	}
@@ -156,10 +167,17 @@ func newStoreExportCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, names []string) error { return runStoreExport(cmd, g, names[0], output) },
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
+	g.jsonFlag(cmd.Flags())
 	return cmd
 }
 
-func runStoreExport(cmd *cobra.Command, g *globals, name, output string) (err error) {
+func runStoreExport(cmd *cobra.Command, g *globals, name, output string) error {
+	switch f, ok := g.Out.(*os.File); {
+	case output == "" && g.json:
+		return hint.New(&usageError{errors.New("standard output is the archive's, or --json's")}, "use -o FILE")
+	case output == "" && ok && term.IsTerminal(int(f.Fd())): //nolint:gosec // a descriptor is small
+		return hint.New(errors.New("an archive does not belong on a terminal"), "use -o FILE or a pipe")
+	}
 	s, err := g.store()
 	if err != nil {
 		return err
@@ -168,20 +186,18 @@ func runStoreExport(cmd *cobra.Command, g *globals, name, output string) (err er
 	if err != nil {
 		return err
 	}
-	w := g.Out
-	if output != "" {
-		f, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		w = f
-	} else if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a descriptor is small
-		return hint.New(fmt.Errorf("an archive does not belong on a terminal"), "use -o FILE or a pipe")
+	if output == "" {
+		return s.Export(cmd.Context(), image, g.Out)
 	}
-	return s.Export(cmd.Context(), image, w)
+	f, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.Export(cmd.Context(), image, f), f.Close()); err != nil || !g.json {
+		return err
+	}
+	return printJSON(g, struct {
+		done
+		Output string `json:"output"`
+	}{done{Name: name, Status: "exported"}, output})
 }

@@ -40,17 +40,20 @@ func transport(word string) (string, error) {
 }
 
 func newTrustShowCommand(g *globals) *cobra.Command {
-	var raw, asJSON bool
+	var raw bool
 	cmd := &cobra.Command{
 		Use:   "show [OPTIONS]",
 		Short: "Show the signature policy",
 		Args:  args(cobra.NoArgs),
-		RunE:  func(*cobra.Command, []string) error { return runTrustShow(g, raw, asJSON) },
+		RunE:  func(*cobra.Command, []string) error { return runTrustShow(g, raw) },
 	}
 	cmd.Flags().BoolVar(&raw, "raw", false, "print the policy file as it is")
-	cmd.Flags().BoolVarP(&asJSON, "json", "j", false, "print JSON")
+	cmd.Flags().BoolVarP(&g.json, "json", "j", false, "print the result as JSON")
 	return cmd
 }
+
+// defaultScope stands for all images that no scope is about.
+const defaultScope = "* (default)"
 
 // trustRow is a scope as it is listed.
 type trustRow struct {
@@ -61,7 +64,7 @@ type trustRow struct {
 	Sigstore  string   `json:"sigstore"`
 }
 
-func runTrustShow(g *globals, raw, asJSON bool) error {
+func runTrustShow(g *globals, raw bool) error {
 	if raw {
 		text, err := trust.Raw(g.host())
 		if err != nil {
@@ -78,7 +81,7 @@ func runTrustShow(g *globals, raw, asJSON bool) error {
 	for _, s := range scopes {
 		row := trustRow{Scope: s.Name, Transport: s.Transport, Type: "accept", Keys: []string{}, Sigstore: s.Lookaside}
 		if s.Transport == "" {
-			row.Scope = "* (default)"
+			row.Scope = defaultScope
 		}
 		for _, r := range s.Requirements {
 			row.Type = requirementWords[r.Type]
@@ -89,7 +92,7 @@ func runTrustShow(g *globals, raw, asJSON bool) error {
 		}
 		rows = append(rows, row)
 	}
-	if asJSON {
+	if g.json {
 		return printJSON(g, rows)
 	}
 	cells := [][]string{}
@@ -128,6 +131,7 @@ func newTrustAddCommand(g *globals) *cobra.Command {
 	f.StringVar(&o.keyType, "keytype", "GPGKeys", "accepted: GPGKeys")
 	f.StringVarP(&o.sigstore, "sigstore", "s", "", "the `URL` of signatures that are kept apart from the registry")
 	f.StringVar(&o.transport, "sigstoretype", "web", "`KIND` of storage: web (registries), local, atomic")
+	g.jsonFlag(f)
 	return cmd
 }
 
@@ -141,12 +145,24 @@ func runTrustAdd(ctx context.Context, g *globals, o *trustAddOptions, name strin
 		return err
 	}
 	if slices.ContainsFunc(scopes, func(old trust.Scope) bool { return old.Transport == s.Transport && old.Name == name }) {
-		fmt.Fprintf(g.Out, "The policy says something about %s already; this replaces it.\n", name)
+		fmt.Fprintf(g.talk(), "The policy says something about %s already; this replaces it.\n", name)
 		if err := g.confirm(); err != nil {
 			return err
 		}
 	}
-	return trust.SetScope(ctx, g.host(), s)
+	if err := trust.SetScope(ctx, g.host(), s); err != nil {
+		return err
+	}
+	return g.policy(name, "set")
+}
+
+// policy prints what was done to the policy about a scope; a person needs no
+// words for it.
+func (g *globals) policy(scope, status string) error {
+	if !g.json {
+		return nil
+	}
+	return printJSON(g, done{Name: scope, Status: status})
 }
 
 func (o *trustAddOptions) scope(name string) (trust.Scope, error) {
@@ -213,16 +229,20 @@ func newTrustDeleteCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return trust.RemoveScope(cmd.Context(), g.host(), t, a[0], keep)
+			if err := trust.RemoveScope(cmd.Context(), g.host(), t, a[0], keep); err != nil {
+				return err
+			}
+			return g.policy(a[0], "removed")
 		},
 	}
+	g.jsonFlag(cmd.Flags())
 	cmd.Flags().StringVar(&word, "sigstoretype", "web", "`KIND` of storage: web (registries), local, atomic")
 	cmd.Flags().BoolVar(&keep, "save-sigstore", false, "remember where its signatures are")
 	return cmd
 }
 
 func newTrustDefaultCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:       "default accept|reject",
 		Short:     "Say what holds for all other images",
 		ValidArgs: []string{"accept", "reject"},
@@ -232,22 +252,32 @@ func newTrustDefaultCommand(g *globals) *cobra.Command {
 			if a[0] == "accept" {
 				kind = trust.Accept
 			}
-			return trust.SetDefault(cmd.Context(), g.host(), kind)
+			if err := trust.SetDefault(cmd.Context(), g.host(), kind); err != nil {
+				return err
+			}
+			return g.policy(defaultScope, "set")
 		},
 	}
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }
 
 func newTrustResetCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "reset",
 		Short: "Reject everything, as a host without a policy does",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintln(g.Out, "This removes everything that the policy says.")
+			fmt.Fprintln(g.talk(), "This removes everything that the policy says.")
 			if err := g.confirm(); err != nil {
 				return err
 			}
-			return trust.Reset(cmd.Context(), g.host())
+			if err := trust.Reset(cmd.Context(), g.host()); err != nil {
+				return err
+			}
+			return g.policy(defaultScope, "set")
 		},
 	}
+	g.jsonFlag(cmd.Flags())
+	return cmd
 }

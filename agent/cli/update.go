@@ -3,7 +3,12 @@
 package cli
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
+
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // newUpdateCommand is the short form of both updates: of a container, or, as in
@@ -32,11 +37,13 @@ func newUpdateCommand(g *globals) *cobra.Command {
 				return updateContainer(cmd, names)
 			}
 		}
+		if hasOptionsForOne(cmd) || cmd.Flags().Changed("dry-run") {
+			return hint.New(&usageError{fmt.Errorf("--dry-run, --%s are for containers", strings.Join(optionsForOne, ", --"))}, "atomic containers list -a shows what is installed")
+		}
 		// The flags that both have are the container's.
 		o.creds = f.Lookup("src-creds").Value.String()
 		o.allowUnsigned = f.Lookup("allow-unsigned").Value.String() == "true"
 		o.all = f.Lookup("all").Value.String() == "true"
-		o.json = f.Lookup("json").Value.String() == "true"
 		return runImagesUpdate(cmd.Context(), g, o, names)
 	}
 	return cmd

@@ -16,8 +16,8 @@ import (
 
 type verifyOptions struct {
 	sourceOptions
-	all, noValidate, verbose, json bool
-	storage                        string
+	all, noValidate, verbose bool
+	storage                  string
 }
 
 func newVerifyCommand(g *globals) *cobra.Command {
@@ -37,7 +37,7 @@ func newVerifyCommand(g *globals) *cobra.Command {
 	f.BoolVarP(&o.all, "all", "a", false, "compare all images with their registries")
 	f.BoolVar(&o.noValidate, "no-validate", false, "accepted; `atomic store fsck` checks content")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "list what does not differ, too")
-	f.BoolVar(&o.json, "json", false, "print JSON")
+	g.jsonFlag(f)
 	storageFlag(f, &o.storage)
 	o.flags(f)
 	return cmd
@@ -62,7 +62,7 @@ func runVerify(ctx context.Context, g *globals, o *verifyOptions, names []string
 		}
 		return verifyImages(ctx, g, a, o, images)
 	case len(names) == 0 || a.Installed(names[0]):
-		return verifyContainers(ctx, g, a, o, strings.Join(names, ""))
+		return verifyContainers(ctx, g, a, strings.Join(names, ""))
 	}
 	img, err := a.FindImage(names[0])
 	if err != nil {
@@ -71,12 +71,12 @@ func runVerify(ctx context.Context, g *globals, o *verifyOptions, names []string
 	return verifyImages(ctx, g, a, o, []install.Image{img})
 }
 
-func verifyContainers(ctx context.Context, g *globals, a *install.Agent, o *verifyOptions, name string) error {
+func verifyContainers(ctx context.Context, g *globals, a *install.Agent, name string) error {
 	findings, err := a.Verify(ctx, name)
 	if err != nil {
 		return err
 	}
-	if o.json {
+	if g.json {
 		if err := printJSON(g, findings); err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func verifyContainers(ctx context.Context, g *globals, a *install.Agent, o *veri
 		if !f.Modified {
 			damaged++
 		}
-		if !o.json {
+		if !g.json {
 			fmt.Fprintf(g.Out, "%s: %s %s\n", f.Container, f.Path, f.Text)
 		}
 	}
@@ -94,7 +94,7 @@ func verifyContainers(ctx context.Context, g *globals, a *install.Agent, o *veri
 	case damaged > 0:
 		return hint.New(fmt.Errorf("%d of the files of containers are not as they were installed", damaged),
 			"`atomic containers update` or `rollback` writes them anew")
-	case !o.json && len(findings) == 0:
+	case !g.json && len(findings) == 0:
 		fmt.Fprintln(g.Out, "Everything is as it was installed.")
 	}
 	return nil
@@ -125,7 +125,7 @@ func verifyImages(ctx context.Context, g *globals, a *install.Agent, o *verifyOp
 			rows = append(rows, row)
 		}
 	}
-	if o.json {
+	if g.json {
 		if err := printJSON(g, rows); err != nil {
 			return err
 		}

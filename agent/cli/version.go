@@ -3,8 +3,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/atomic-agent/atomic/internal/version"
@@ -20,8 +18,7 @@ func newVersionCommand(g *globals) *cobra.Command {
 		if len(names) > 0 {
 			return ofImages(cmd, names)
 		}
-		_, err := fmt.Fprintln(g.Out, version.Version)
-		return err
+		return g.result(map[string]string{"version": version.Version}, "%s", version.Version)
 	}
 	return cmd
 }

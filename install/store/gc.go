@@ -71,14 +71,21 @@ type GCResult struct {
 // GC removes what no tag, ref or mounted image needs. It excludes transactions,
 // and mounts need no exclusion: an image is mounted because a ref has it, or it
 // is mounted already and thereby kept.
-func (s *Store) GC(ctx context.Context) (GCResult, error) {
+func (s *Store) GC(ctx context.Context) (GCResult, error) { return s.collect(ctx, false) }
+
+// Garbage says what GC would remove.
+func (s *Store) Garbage(ctx context.Context) (GCResult, error) { return s.collect(ctx, true) }
+
+func (s *Store) collect(ctx context.Context, dry bool) (GCResult, error) {
 	lock, err := s.lockAll(ctx)
 	if err != nil {
 		return GCResult{}, err
 	}
 	defer lock.Close()
-	s.sweepStaging()
-	k := &keeper{s: s, objects: map[verity.Digest]bool{}, names: map[string]bool{}}
+	if !dry {
+		s.sweepStaging()
+	}
+	k := &keeper{s: s, dry: dry, objects: map[verity.Digest]bool{}, names: map[string]bool{}}
 	if err := k.mark(); err != nil {
 		return GCResult{}, fmt.Errorf("gc: %w", s.explain(err))
 	}
@@ -92,6 +99,7 @@ func (s *Store) GC(ctx context.Context) (GCResult, error) {
 // keeper is the mark phase: everything that must stay.
 type keeper struct {
 	s       *Store
+	dry     bool // sweep counts and removes nothing
 	objects map[verity.Digest]bool
 	names   map[string]bool // "layers/sha256:…"
 }
@@ -245,7 +253,7 @@ func (k *keeper) sweep(ctx context.Context) (GCResult, error) {
 			if k.names[dir+"/"+e.Name()] {
 				continue
 			}
-			if err := os.Remove(k.s.path(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := k.remove(k.s.path(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return res, err
 			}
 			res.Names++
@@ -264,13 +272,20 @@ func (k *keeper) sweep(ctx context.Context) (GCResult, error) {
 		if info, err := e.Info(); err == nil {
 			res.Bytes += info.Size()
 		}
-		if err := os.Remove(k.s.objectPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := k.remove(k.s.objectPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		res.Objects++
 		return nil
 	})
 	return res, err
+}
+
+func (k *keeper) remove(path string) error {
+	if k.dry {
+		return nil
+	}
+	return os.Remove(path)
 }
 
 // eachObject calls fn for every file in objects/ that is named like an object.

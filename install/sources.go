@@ -71,7 +71,9 @@ func (a *Agent) origin(d *deployment, path string, content []byte) string {
 	case 0:
 		origin = "rendered from the template of " + d.rec.Image
 	case 3:
-		origin = "what " + d.rec.Image + " needs at boot"
+		if filepath.Dir(path) != (paths.Host{}).Units() {
+			origin = "what " + d.rec.Image + " needs at boot"
+		}
 	}
 	if d.sumOf(path) != fileSum(content) {
 		origin += ", modified since"

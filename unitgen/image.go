@@ -62,7 +62,11 @@ func (r *renderer) fillConfig(spec *rspec.Spec, c ispec.ImageConfig) {
 		}
 	}
 	r.volumes(spec, c)
-	spec.Linux.Seccomp = defaultSeccomp(r.in.ImageConfig.Architecture)
+	var caps []string
+	if p.Capabilities != nil {
+		caps = p.Capabilities.Bounding
+	}
+	spec.Linux.Seccomp = defaultSeccomp(r.in.ImageConfig.Architecture, caps)
 }
 
 // isFile reports whether the host has a file that can be mounted: a dangling

@@ -57,10 +57,9 @@ install:
 	install -D -m 0755 $(BIN)/atomic-init $(libexecdir)/atomic-init
 	install -d $(DESTDIR)/usr/sbin $(unitdir)/multi-user.target.wants
 	ln -sfn ../libexec/atomic/atomic-launch $(DESTDIR)/usr/sbin/mount.atomic
-	install -D -m 0644 -t $(unitdir) packaging/systemd/atomic.slice packaging/systemd/atomic-register.service packaging/systemd/atomic-settle.service packaging/systemd/atomic-update.service packaging/systemd/atomic-update.timer
-	install -m 0644 -t $(unitdir) packaging/systemd/atomic-notify@.socket packaging/systemd/atomic-notify@.service
+	install -D -m 0644 -t $(unitdir) $(wildcard agent/units/*.slice agent/units/*.service agent/units/*.socket agent/units/*.timer)
 	ln -sfn ../atomic-register.service ../atomic-settle.service -t $(unitdir)/multi-user.target.wants
-	install -D -m 0644 packaging/tmpfiles.d/atomic.conf $(DESTDIR)/usr/lib/tmpfiles.d/atomic.conf
+	install -D -m 0644 agent/units/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/atomic.conf
 	install -D -m 0644 docs/atomic.conf $(DESTDIR)/etc/atomic/atomic.conf
 	for page in $(wildcard $(BIN)/man/*); do install -D -m 0644 -t $(mandir)/man$${page##*.} $$page; done
 	for file in $(wildcard $(BIN)/completions/atomic); do install -D -m 0644 -t $(datadir)/bash-completion/completions $$file; done

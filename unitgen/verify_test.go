@@ -43,7 +43,7 @@ func TestVerify(t *testing.T) {
 				Verify: "start", IDs: &unitgen.IDRange{First: 1 << 20, Count: 1 << 16},
 			})
 			write(t, filepath.Join(dir, name), mount)
-			slice, err := os.ReadFile("../packaging/systemd/atomic.slice")
+			slice, err := os.ReadFile("../agent/units/atomic.slice")
 			if err == nil {
 				write(t, filepath.Join(dir, "atomic.slice"), slice)
 			}

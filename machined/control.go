@@ -10,12 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"strconv"
 	"strings"
-	"time"
 
-	"github.com/godbus/dbus/v5"
+	"github.com/atomic-agent/atomic/internal/sdbus"
 )
 
 // controlInterface is what machinectl of systemd 261 and later speaks to a
@@ -83,58 +80,20 @@ func answerControl(request []byte, do func(method string) error) controlReply {
 	return controlReply{Parameters: map[string]any{}}
 }
 
-// askManager calls the service manager on its own socket, which needs no bus
-// daemon.
+// askManager calls the service manager, which answers when the unit is frozen
+// or thawed, and otherwise when the job is queued.
 func askManager(ctx context.Context, method, unit string) error {
-	conn, err := dbus.Dial("unix:path=/run/systemd/private", dbus.WithContext(ctx))
+	conn, err := sdbus.Dial(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to systemd: %w", err)
+		return err
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
-		return fmt.Errorf("connect to systemd: %w", err)
-	}
 	args := []any{unit}
 	if method == "StopUnit" || method == "RestartUnit" {
 		args = append(args, "replace")
 	}
-	manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
-	call := manager.GoWithContext(ctx, "org.freedesktop.systemd1.Manager."+method, 0, make(chan *dbus.Call, 1), args...)
-	var froze <-chan error
-	if want := map[string]string{"FreezeUnit": "frozen", "ThawUnit": "running"}[method]; want != "" {
-		froze = waitFrozen(ctx, conn, unit, want)
-	}
-	select {
-	case <-call.Done:
-		err = call.Err
-	case err = <-froze:
-	}
-	if err != nil {
+	if err := conn.Object(sdbus.Destination, sdbus.Path).CallWithContext(ctx, sdbus.Manager+"."+method, 0, args...).Err; err != nil {
 		return fmt.Errorf("%s %s: %w", method, unit, err)
 	}
 	return nil
-}
-
-// waitFrozen waits for a unit's freezer: systemd 262 was seen to freeze a unit
-// and not to answer.
-func waitFrozen(ctx context.Context, conn *dbus.Conn, unit, want string) <-chan error {
-	done := make(chan error, 1)
-	go func() {
-		manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
-		var path dbus.ObjectPath
-		err := manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.LoadUnit", 0, unit).Store(&path)
-		for err == nil {
-			var state dbus.Variant
-			err = conn.Object("org.freedesktop.systemd1", path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
-				"org.freedesktop.systemd1.Unit", "FreezerState").Store(&state)
-			if err == nil && state.Value() == want {
-				break
-			}
-			if err == nil {
-				err = pause(ctx, 10*time.Millisecond)
-			}
-		}
-		done <- err
-	}()
-	return done
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/internal/sdbus"
 )
 
 // Manager is a connection to the service manager, made when it is first used.
@@ -84,9 +85,9 @@ func (m *Manager) bus(ctx context.Context) (*dbus.Conn, error) {
 		return m.conn, nil
 	}
 	// The connection outlives the call that makes it.
-	conn, err := dbus.NewSystemdConnectionContext(context.WithoutCancel(ctx))
+	conn, err := dbus.NewConnection(func() (*godbus.Conn, error) { return sdbus.Dial(context.WithoutCancel(ctx)) })
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("connect to systemd: %w", err), "run this as root")
+		return nil, hint.New(err, "run this as root")
 	}
 	m.conn = conn
 	return conn, nil

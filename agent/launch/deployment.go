@@ -123,10 +123,12 @@ func readAll(root *os.Root, name string) ([]byte, error) {
 	return root.ReadFile(name)
 }
 
+// reinstall is the way out of what should not be.
+const reinstall = "`atomic install --system` the image again; nothing may edit a deployment in place"
+
 // check refuses a deployment that is not what install recorded.
 func (d *deployment) check() error {
 	a := &d.rec.Atomic
-	reinstall := "`atomic install --system` the image again; nothing may edit a deployment in place"
 	switch sum := sha256.Sum256(d.config); {
 	case a.Name != d.name:
 		return hint.New(fmt.Errorf("record in %q is that of container %q", d.dir, a.Name), reinstall)

@@ -35,11 +35,15 @@ func RunPlan(in io.Reader, b PlannedBundle) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	init, err := clone(p.Namespaces, setup.Order{Name: b.ID}, nil, 0)
+	cgroup, err := ownCgroup(0)
+	if err != nil {
+		return 1, err
+	}
+	init, err := clone(p, setup.Order{Name: b.ID}, nil, 0)
 	if err != nil {
 		return 1, fmt.Errorf("create container %q: %w", b.ID, err)
 	}
-	if err := init.begin(b.Root, p); err != nil {
+	if err := init.begin(b.Root, cgroup, p); err != nil {
 		init.abandon()
 		return 1, err
 	}
@@ -52,7 +56,7 @@ func RunPlan(in io.Reader, b PlannedBundle) (int, error) {
 			}
 		}
 	}()
-	if err = init.waitMade(); err == nil && b.PIDFile != "" {
+	if err = init.waitMade(p); err == nil && b.PIDFile != "" {
 		err = replace(b.PIDFile, []byte(strconv.Itoa(init.pid)))
 	}
 	if err == nil {

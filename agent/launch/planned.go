@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,7 +37,7 @@ var ErrNoPlan = errors.New("no plan")
 // TPM is extended and machined is told. The payload is released when the last
 // of them is done.
 func (l Launcher) StartPlanned(ctx context.Context, name string) error {
-	namespaces, err := peekPlan(l.Host, name)
+	p, peeked, err := peekPlan(l.Host, name)
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	}
 	// Init boots while the deployment is checked. It does nothing before it is
 	// given the plan, and that happens only when everything is right.
-	init, err := clone(namespaces, setup.Order{Name: name, Passed: len(passed)}, passed, unix.CLONE_PARENT)
+	init, err := clone(p, setup.Order{Name: name, Passed: len(passed)}, passed, unix.CLONE_PARENT)
 	if err != nil {
 		return fmt.Errorf("create container %q: %w", name, err)
 	}
@@ -58,12 +59,8 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	p, err := d.parsePlan()
-	if err != nil {
+	if err := d.checkPlan(p, peeked); err != nil {
 		return err
-	}
-	if p.Namespaces != namespaces {
-		return fmt.Errorf("container %q was changed while it was started", name)
 	}
 	if err := d.checkMounted(); err != nil {
 		return err
@@ -88,9 +85,11 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	}
 	defer inside.close()
 	l.passOn(d, p, run, len(passed))
-	if err := init.begin(d.rootfs(), p); err != nil {
+	if err := init.begin(d.rootfs(), unit, p); err != nil {
 		return init.explain(err)
 	}
+	made := make(chan error, 1)
+	go func() { made <- init.waitMade(p) }()
 
 	measured := make(chan error, 1)
 	go func() { measured <- l.measure(ctx, d) }()
@@ -102,8 +101,8 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err := init.await(adopted); err != nil {
 		return init.explain(err)
 	}
-	if err := init.waitMade(); err != nil {
-		return err
+	if err := <-made; err != nil {
+		return init.explain(err)
 	}
 	if err := <-measured; err != nil {
 		return err
@@ -121,51 +120,47 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	return l.waitReady(run, d, &init.initProcess, inside)
 }
 
-// peekPlan returns the namespaces of a container's plan, which nobody has checked
-// yet. Without a plan it returns ErrNoPlan.
-func peekPlan(host paths.Host, name string) (uint64, error) {
+// peekPlan reads a container's plan, which nobody has checked yet, and returns
+// its content as well. Without a plan it returns ErrNoPlan.
+func peekPlan(host paths.Host, name string) (*plan.Plan, []byte, error) {
 	if err := record.CheckName(name); err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	data, err := os.ReadFile(filepath.Join(host.Current(name), "plan"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, ErrNoPlan
+		return nil, nil, ErrNoPlan
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read plan: %w", err)
+		return nil, nil, fmt.Errorf("read plan: %w", err)
 	}
 	p, err := plan.Parse(data)
 	if errors.Is(err, plan.ErrVersion) {
-		return 0, ErrNoPlan
+		return nil, nil, ErrNoPlan
 	}
 	if err != nil {
-		return unix.CLONE_NEWNS, nil //nolint:nilerr // what is wrong is found out in a moment
+		return nil, nil, hint.New(fmt.Errorf("plan of %q: %w", name, err), reinstall)
 	}
-	return p.Namespaces, nil
+	return p, data, nil
 }
 
-// parsePlan reads the deployment's plan. A plan that is not there, or of
-// another version of the program, is no failure: the other engine does not need
-// it. One that install did not write for exactly this deployment is.
-func (d *deployment) parsePlan() (*plan.Plan, error) {
+// checkPlan makes sure that p, parsed from data, is the deployment's plan. A
+// deployment that has none is no failure: the other engine does not need it. A
+// plan that install did not write for exactly this deployment is.
+func (d *deployment) checkPlan(p *plan.Plan, data []byte) error {
 	if d.plan == nil {
-		return nil, ErrNoPlan
+		return ErrNoPlan
 	}
 	a := &d.rec.Atomic
-	reinstall := "`atomic install --system` the image again; nothing may edit a deployment in place"
-	if sum := sha256.Sum256(d.plan); hex.EncodeToString(sum[:]) != a.Start.PlanSHA256 {
-		return nil, hint.New(fmt.Errorf("plan of %q is not the one that was installed", d.name), reinstall)
-	}
-	p, err := plan.Parse(d.plan)
+	sum := sha256.Sum256(data)
 	switch {
-	case errors.Is(err, plan.ErrVersion):
-		return nil, ErrNoPlan
-	case err != nil:
-		return nil, hint.New(fmt.Errorf("plan of %q: %w", d.name, err), reinstall)
+	case !bytes.Equal(d.plan, data):
+		return fmt.Errorf("container %q was changed while it was started", d.name)
+	case hex.EncodeToString(sum[:]) != a.Start.PlanSHA256:
+		return hint.New(fmt.Errorf("plan of %q is not the one that was installed", d.name), reinstall)
 	case p.Config != a.ConfigSHA256 || p.Rootfs != a.Rootfs.Image:
-		return nil, hint.New(fmt.Errorf("plan of %q is for another configuration or image", d.name), reinstall)
+		return hint.New(fmt.Errorf("plan of %q is for another configuration or image", d.name), reinstall)
 	}
-	return p, nil
+	return nil
 }
 
 // passOn completes a plan with what the unit passes on: environment and
@@ -231,7 +226,10 @@ type plannedInit struct {
 // clone makes init, in its namespaces and in this process's cgroup; how is
 // CLONE_PARENT or nothing. Init executes this very program, by way of a
 // read-only view of it: no payload can ever open what the host runs for writing.
-func clone(namespaces uint64, o setup.Order, passed []*os.File, how uintptr) (*plannedInit, error) {
+//
+// Init of a user namespace is its root from the start, and makes the others
+// itself (setup.unshare).
+func clone(p *plan.Plan, o setup.Order, passed []*os.File, how uintptr) (*plannedInit, error) {
 	exe, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open launcher: %w", err)
@@ -248,14 +246,17 @@ func clone(namespaces uint64, o setup.Order, passed []*os.File, how uintptr) (*p
 		files = append(files, f.Fd())
 	}
 	init := &plannedInit{initProcess{fd: -1}, pair[0], exe}
+	sys := syscall.SysProcAttr{Cloneflags: uintptr(p.Namespaces) | how, Setsid: true, PidFD: &init.fd}
+	if p.UserNS() {
+		sys.Cloneflags = uintptr(p.Namespaces)&(unix.CLONE_NEWUSER|unix.CLONE_NEWPID) | how
+		sys.UidMappings, sys.GidMappings = idMappings(p.UIDs), idMappings(p.GIDs)
+		sys.GidMappingsEnableSetgroups = true
+		sys.Credential = &syscall.Credential{}
+	}
 	init.pid, err = syscall.ForkExec(o.Program(), append([]string{"atomic-start"}, o.Args()...), &syscall.ProcAttr{
 		Env:   []string{"GOMAXPROCS=1"}, // of threads, execve has to end every one
 		Files: append(files, uintptr(pair[1]), uintptr(exe)),
-		Sys: &syscall.SysProcAttr{
-			Cloneflags: uintptr(namespaces) | how,
-			Setsid:     true,
-			PidFD:      &init.fd,
-		},
+		Sys:   &sys,
 	})
 	_ = unix.Close(pair[1])
 	if err != nil {
@@ -265,8 +266,11 @@ func clone(namespaces uint64, o setup.Order, passed []*os.File, how uintptr) (*p
 }
 
 // begin gives init its job.
-func (p *plannedInit) begin(root string, pl *plan.Plan) error {
-	for data := setup.Job(root, pl); len(data) > 0; {
+func (p *plannedInit) begin(root, cgroup string, pl *plan.Plan) error {
+	if err := p.grant(pl); err != nil {
+		return err
+	}
+	for data := setup.Job(root, cgroup, pl); len(data) > 0; {
 		n, err := unix.SendmsgN(p.socket, data, nil, nil, unix.MSG_NOSIGNAL)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("give init its plan: %w", err)
@@ -286,19 +290,35 @@ func (p *plannedInit) abandon() {
 	p.close()
 }
 
-// waitMade waits until init has made the container.
-func (p *plannedInit) waitMade() error {
-	buf := make([]byte, 1)
+// waitMade waits until init has made the container, and helps it.
+func (p *plannedInit) waitMade(pl *plan.Plan) error {
+	message := make([]byte, 1)
 	for {
+		if err := p.read(message); err != nil {
+			return err
+		}
+		if message[0] == setup.Made {
+			return nil
+		}
+		if err := p.giveSources(pl); err != nil {
+			return err
+		}
+	}
+}
+
+// read fills buf with what init says.
+func (p *plannedInit) read(buf []byte) error {
+	for len(buf) > 0 {
 		n, err := unix.Read(p.socket, buf)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case err == nil && n == 1:
-			return nil
+		case err != nil || n == 0:
+			return &ExitError{setup.ExitSetup} // init has said why
 		}
-		return &ExitError{setup.ExitSetup} // init has said why
+		buf = buf[n:]
 	}
+	return nil
 }
 
 // explain drops an error that only follows from init's own, which it has

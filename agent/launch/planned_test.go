@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/record"
-	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/internal/paths"
 	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
@@ -34,43 +35,86 @@ func planOf(content []byte) *deployment {
 	return d
 }
 
-func TestParsePlan(t *testing.T) {
-	changed := func(change func(*plan.Plan)) []byte {
-		p := testPlan()
-		change(p)
-		return p.Encode()
-	}
+func TestPeekPlan(t *testing.T) {
 	good := testPlan().Encode()
 	other := append([]byte{}, good...)
 	other[12]++ // the version
-	edited := planOf(good)
-	edited.plan = other
+	host := paths.Host{Root: t.TempDir()}
+	dir := host.Current("x")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
-		d    *deployment
-		want string // "" if it is used, "none" if the other engine is
+		content []byte
+		want    string // "" if it is used, "none" if the other engine is
 	}{
-		"good":                  {planOf(good), ""},
-		"none":                  {&deployment{name: "x", rec: &record.Record{}}, "none"},
-		"of another version":    {planOf(other), "none"},
-		"not the recorded one":  {edited, "is not the one that was installed"},
-		"damaged":               {planOf(good[:len(good)-1]), "it ends too early"},
-		"another configuration": {planOf(changed(func(p *plan.Plan) { p.Config = strings.Repeat("0", 64) })), "for another configuration"},
-		"another image":         {planOf(changed(func(p *plan.Plan) { p.Rootfs = strings.Repeat("0", 64) })), "for another configuration or image"},
+		"good":               {good, ""},
+		"none":               {nil, "none"},
+		"of another version": {other, "none"},
+		"damaged":            {good[:len(good)-1], "it ends too early"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := tt.d.parsePlan()
-			switch {
-			case tt.want == "":
-				if err != nil || p == nil {
-					t.Errorf("got %v", err)
-				}
-			case tt.want == "none":
-				if !errors.Is(err, ErrNoPlan) {
-					t.Errorf("got %v", err)
-				}
-			case err == nil || errors.Is(err, ErrNoPlan) || !strings.Contains(err.Error(), tt.want) || hint.Of(err) == "":
-				t.Errorf("got %v, hint %q", err, hint.Of(err))
+			file := filepath.Join(dir, "plan")
+			if err := os.RemoveAll(file); err != nil {
+				t.Fatal(err)
 			}
+			if tt.content != nil {
+				if err := os.WriteFile(file, tt.content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, data, err := peekPlan(host, "x")
+			if tt.want == "" && (p == nil || !bytes.Equal(data, good)) {
+				t.Errorf("got %v, %q", p, data)
+			}
+			checkPlanError(t, err, tt.want)
+		})
+	}
+}
+
+// checkPlanError wants no error for "" and that there is no plan for "none".
+func checkPlanError(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "":
+		if err != nil {
+			t.Errorf("got %v", err)
+		}
+	case want == "none":
+		if !errors.Is(err, ErrNoPlan) {
+			t.Errorf("got %v", err)
+		}
+	case err == nil || errors.Is(err, ErrNoPlan) || !strings.Contains(err.Error(), want):
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCheckPlan(t *testing.T) {
+	changed := func(change func(*plan.Plan)) *plan.Plan {
+		p := testPlan()
+		change(p)
+		return p
+	}
+	edited := planOf(testPlan().Encode())
+	edited.rec.Atomic.Start.PlanSHA256 = strings.Repeat("0", 64)
+	for name, tt := range map[string]struct {
+		d    *deployment
+		p    *plan.Plan
+		want string
+	}{
+		"good":                  {planOf(testPlan().Encode()), testPlan(), ""},
+		"none":                  {&deployment{name: "x", rec: &record.Record{}}, testPlan(), "none"},
+		"not the recorded one":  {edited, testPlan(), "is not the one that was installed"},
+		"not the peeked one":    {planOf(testPlan().Encode()), changed(func(p *plan.Plan) { p.UID = 1 }), "was changed while it was started"},
+		"another configuration": {nil, changed(func(p *plan.Plan) { p.Config = strings.Repeat("0", 64) }), "for another configuration"},
+		"another image":         {nil, changed(func(p *plan.Plan) { p.Rootfs = strings.Repeat("0", 64) }), "for another configuration or image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := tt.p.Encode()
+			if tt.d == nil {
+				tt.d = planOf(data)
+			}
+			checkPlanError(t, tt.d.checkPlan(tt.p, data), tt.want)
 		})
 	}
 }

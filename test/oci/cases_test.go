@@ -21,6 +21,9 @@ type testCase struct {
 	after string
 	// refused: the configuration must not start.
 	refused bool
+	// twin: the case is compared between the engines of atomic alone, which may
+	// refuse it.
+	twin bool
 }
 
 type spec = specs.Spec
@@ -162,7 +165,7 @@ func mountOption(option string) testCase {
 	}
 }
 
-var cases = slices.Concat([]testCase{
+var cases = withUserNS(slices.Concat([]testCase{
 	{name: "base", change: asks("stdin", "mounts", "write:/proc/sys/kernel/hostname", "write:/proc/sysrq-trigger", "read:/proc/keys", "read:/proc/kcore", "list:/sys/firmware", "list:/", "list:/run", "make:/new", "make:/tmp/new")},
 
 	// Namespaces.
@@ -492,4 +495,4 @@ echo "user:[$(stat -L -c %i /run/oci-user)] joined"`, teardown: "umount /run/oci
 	mountOption("nosuid"), mountOption("nodev"), mountOption("noexec"), mountOption("ro"), mountOption("noatime"), mountOption("nodiratime"),
 	mountOption("relatime"), mountOption("strictatime"), mountOption("nosymfollow"), mountOption("sync"), mountOption("dirsync"), mountOption("lazytime"),
 	mountOption("rnosuid"), mountOption("rnoexec"),
-})
+}))

@@ -80,7 +80,7 @@ func cwd(dir string) func(*spec) {
 	return process(func(p *specs.Process) { p.Cwd = dir })
 }
 
-var escapes = slices.Concat([]escape{
+var escapes = withTwins(slices.Concat([]escape{
 	// CVE-2019-5736: the launcher's own binary, through /proc/self/exe.
 	{testCase{name: "exe-args", change: process(func(p *specs.Process) { p.Args = []string{"/proc/self/exe"} })}, nil, 1},
 	{testCase{name: "exe-interpreter", change: process(func(p *specs.Process) { p.Args = []string{"/bin/evil"} }), setup: `printf '#!/proc/self/exe\n' >rootfs/bin/evil; chmod 755 rootfs/bin/evil`}, nil, 1},
@@ -153,7 +153,17 @@ var escapes = slices.Concat([]escape{
 			asks("list:/sys/fs/cgroup/..", "stat:/sys/fs/cgroup/release_agent", "stat:/sys/fs/cgroup/init.scope"))},
 		both(value("cgroup", "0::/"), value("stat:/sys/fs/cgroup/release_agent", "ENOENT"), value("stat:/sys/fs/cgroup/init.scope", "ENOENT")), 1,
 	},
-}, workingDirectories())
+}, workingDirectories()))
+
+// withTwins adds every escape in a user namespace.
+func withTwins(list []escape) []escape {
+	var twins []escape
+	for _, e := range list {
+		e.testCase = inUserNS(e.testCase)
+		twins = append(twins, e)
+	}
+	return slices.Concat(list, twins)
+}
 
 // workingDirectories are descriptors of the launcher, CVE-2024-21626.
 func workingDirectories() []escape {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 )
 
 // magic starts every plan, before its version.
@@ -62,10 +63,17 @@ func (c *codec) check(p *Plan) {
 	switch {
 	case p.Namespaces&newMount == 0 || p.Namespaces&^allNamespaces != 0:
 		c.fail("its namespaces are impossible")
+	case !p.UserNS() && len(p.UIDs)+len(p.GIDs) > 0 || p.UserNS() && (len(p.UIDs) == 0 || len(p.GIDs) == 0):
+		c.fail("user namespace and mapped IDs do not fit")
 	case len(p.Args) == 0 || !path.IsAbs(p.Cwd):
 		c.fail("there is nothing to execute")
 	case len(p.Seccomp)%8 != 0 || len(p.Seccomp)/8 > math.MaxUint16:
 		c.fail("its filter is damaged")
+	}
+	for _, m := range slices.Concat(p.UIDs, p.GIDs) {
+		if !m.possible() {
+			c.fail("a range of IDs is impossible")
+		}
 	}
 	for _, r := range p.Rlimits {
 		if r.Kind >= uint64(len(rlimits)) {
@@ -75,6 +83,9 @@ func (c *codec) check(p *Plan) {
 	for i := range p.Mounts {
 		if t := p.Mounts[i].Target; !path.IsAbs(t) || t == "/" || path.Clean(t) != t {
 			c.fail("a mount's target is no place in a container")
+		}
+		if m := p.Mounts[i].IDMap; m > IDMapRecursive || m != IDMapNone && (!p.UserNS() || !p.Mounts[i].Bind()) {
+			c.fail("a mount's files cannot be mapped")
 		}
 	}
 	for i := range p.Devices {
@@ -96,6 +107,13 @@ func (c *codec) plan(p *Plan) {
 	c.text(&p.Config)
 	c.text(&p.Rootfs)
 	c.number(&p.Namespaces)
+	for _, ids := range []*[]IDMap{&p.UIDs, &p.GIDs} {
+		list(c, ids, func(m *IDMap) {
+			c.number(&m.Inside)
+			c.number(&m.Outside)
+			c.number(&m.Count)
+		})
+	}
 	c.text(&p.Hostname)
 	c.text(&p.Domainname)
 	c.flag(&p.Loopback)
@@ -111,6 +129,8 @@ func (c *codec) plan(p *Plan) {
 		c.number(&m.Clear)
 		c.number(&m.RecSet)
 		c.number(&m.RecClear)
+		c.number(&m.Off)
+		c.number(&m.IDMap)
 		list(c, &m.Propagation, c.number)
 	})
 	c.flag(&p.SetupDev)

@@ -152,8 +152,6 @@ func (c *compiler) linux() {
 		return
 	}
 	c.refuse(map[string]bool{
-		"linux.uidMappings":  len(l.UIDMappings) > 0,
-		"linux.gidMappings":  len(l.GIDMappings) > 0,
 		"linux.timeOffsets":  l.TimeOffsets != nil,
 		"linux.mountLabel":   l.MountLabel != "",
 		"linux.intelRdt":     l.IntelRdt != nil,
@@ -162,6 +160,7 @@ func (c *compiler) linux() {
 		"linux.memoryPolicy": l.MemoryPolicy != nil,
 	})
 	c.namespaces(l)
+	c.ids(l)
 	out := c.plan
 	out.Hostname, out.Domainname = c.spec.Hostname, c.spec.Domainname
 	if out.Namespaces&newUTS == 0 && out.Hostname+out.Domainname != "" {
@@ -217,6 +216,41 @@ func (c *compiler) namespaces(l *specs.Linux) {
 	if c.plan.Namespaces&newMount == 0 {
 		c.unsupported("linux.namespaces", "the absence of an own mount namespace")
 	}
+}
+
+// ids takes the mapping of a user namespace.
+func (c *compiler) ids(l *specs.Linux) {
+	for _, m := range []struct {
+		where string
+		from  []specs.LinuxIDMapping
+		to    *[]IDMap
+	}{
+		{"linux.uidMappings", l.UIDMappings, &c.plan.UIDs},
+		{"linux.gidMappings", l.GIDMappings, &c.plan.GIDs},
+	} {
+		if (len(m.from) > 0) != c.plan.UserNS() {
+			c.unsupported(m.where, "a user namespace without a mapping or the other way round,")
+		}
+		*m.to = idMaps(m.from)
+		if slices.ContainsFunc(*m.to, func(m IDMap) bool { return !m.possible() }) {
+			c.unsupported(m.where, "an impossible range")
+		}
+	}
+}
+
+func idMaps(from []specs.LinuxIDMapping) []IDMap {
+	var to []IDMap
+	for _, m := range from {
+		to = append(to, IDMap{uint64(m.ContainerID), uint64(m.HostID), uint64(m.Size)})
+	}
+	return to
+}
+
+// possible reports whether a range is one of the kernel's, whose last ID is
+// nobody's.
+func (m IDMap) possible() bool {
+	const end = 1<<32 - 1
+	return m.Count > 0 && m.Count <= end && m.Inside <= end-m.Count && m.Outside <= end-m.Count
 }
 
 func (c *compiler) devices(l *specs.Linux) {

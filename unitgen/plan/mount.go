@@ -25,9 +25,6 @@ func (c *compiler) mount(i int, m *specs.Mount) {
 	case !path.IsAbs(m.Destination) || target == "/" || strings.ContainsRune(m.Destination+m.Source+strings.Join(m.Options, ""), 0):
 		c.unsupported(where+".destination", "%q", m.Destination)
 		return
-	case m.UIDMappings != nil || m.GIDMappings != nil:
-		c.unsupported(where, "an id-mapped mount")
-		return
 	case strings.HasPrefix(target, "/proc/") || target == "/proc" && m.Type != "proc":
 		c.unsupported(where+".destination", "a mount in /proc")
 		return
@@ -36,8 +33,18 @@ func (c *compiler) mount(i int, m *specs.Mount) {
 	if !ok {
 		return
 	}
+	if m.UIDMappings != nil || m.GIDMappings != nil {
+		if !slices.Equal(idMaps(m.UIDMappings), c.plan.UIDs) || !slices.Equal(idMaps(m.GIDMappings), c.plan.GIDs) {
+			c.unsupported(where, "an ID mapping that is not the container's")
+			return
+		}
+		o.idMap = max(o.idMap, IDMapTop)
+	}
 	out := Mount{Type: m.Type, Source: m.Source, Target: target, Propagation: o.propagation, RecSet: o.recSet, RecClear: o.recClear}
 	switch {
+	case o.idMap != IDMapNone && (o.flags&msBind == 0 || !c.plan.UserNS()):
+		c.unsupported(where, "an id-mapped mount that is no bind mount in a user namespace")
+		return
 	case o.flags&msBind != 0:
 		if !path.IsAbs(m.Source) || len(o.data) > 0 {
 			c.unsupported(where, "a bind mount with a relative source or with data")
@@ -45,7 +52,8 @@ func (c *compiler) mount(i int, m *specs.Mount) {
 		}
 		out.Type = "bind"
 		out.Flags = o.flags & msRec
-		out.Set, out.Clear = o.bindAttributes()
+		out.Set, out.Clear, out.Off = o.bindAttributes()
+		out.IDMap = o.idMap
 	case !slices.Contains(fileSystems, m.Type):
 		c.unsupported(where+".type", "the file system %q", m.Type)
 		return
@@ -54,6 +62,10 @@ func (c *compiler) mount(i int, m *specs.Mount) {
 		return
 	default:
 		out.Flags, out.Data = o.flags, strings.Join(o.data, ",")
+		if m.Type == "cgroup" {
+			o.cleared = 0
+			out.Set, out.Clear, _ = o.bindAttributes()
+		}
 	}
 	c.plan.Mounts = append(c.plan.Mounts, out)
 }
@@ -64,6 +76,7 @@ type options struct {
 	recSet, recClear uint64
 	propagation      []uint64
 	data             []string
+	idMap            uint64
 }
 
 func (c *compiler) options(where string, list []string) (o options, ok bool) {
@@ -89,7 +102,11 @@ func (c *compiler) options(where string, list []string) (o options, ok bool) {
 			if f.bits&attrAtime == f.bits {
 				o.recClear |= attrAtime
 			}
-		} else if slices.Contains([]string{"remount", "tmpcopyup", "idmap", "ridmap"}, name) {
+		} else if name == "idmap" {
+			o.idMap = IDMapTop
+		} else if name == "ridmap" {
+			o.idMap = IDMapRecursive
+		} else if slices.Contains([]string{"remount", "tmpcopyup"}, name) {
 			c.unsupported(where+".options", "%s", name)
 			return o, false
 		} else if name != "defaults" {
@@ -101,11 +118,13 @@ func (c *compiler) options(where string, list []string) (o options, ok bool) {
 
 // bindAttributes is what a remount of a bind mount with these options changes:
 // nothing if there are none, else all flags that are not asked for are off. The
-// access time is kept unless an option speaks of it.
-func (o *options) bindAttributes() (set, clear uint64) {
+// access time is kept unless an option speaks of it. off is what options turn off
+// by name.
+func (o *options) bindAttributes() (set, clear, off uint64) {
 	if o.flags&^(msBind|msRec) == 0 && o.cleared == 0 {
-		return 0, 0
+		return 0, 0, 0
 	}
+	off = o.cleared & lockedFlags
 	for _, f := range []struct{ ms, attr uint64 }{
 		{msReadonly, attrReadonly},
 		{msNosuid, attrNosuid},
@@ -120,7 +139,7 @@ func (o *options) bindAttributes() (set, clear uint64) {
 		}
 	}
 	if o.flags&(msNoatime|msNodiratime|msRelatime|msStrictatime) == 0 {
-		return set, clear
+		return set, clear, off
 	}
 	clear |= attrAtime
 	switch {
@@ -130,7 +149,7 @@ func (o *options) bindAttributes() (set, clear uint64) {
 		set |= attrNoatime
 	}
 	if o.flags&msNodiratime != 0 {
-		return set | attrNodiratime, clear
+		return set | attrNodiratime, clear, off
 	}
-	return set, clear | attrNodiratime
+	return set, clear | attrNodiratime, off
 }

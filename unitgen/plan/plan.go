@@ -15,7 +15,7 @@ package plan
 
 // Version is the version of the format. A program executes plans of its own
 // version only.
-const Version = 1
+const Version = 2
 
 // Plan is one compiled configuration.
 type Plan struct {
@@ -24,6 +24,8 @@ type Plan struct {
 	Config, Rootfs string
 
 	Namespaces uint64 // CLONE_NEW* flags
+	// UIDs and GIDs are the IDs of a user namespace, if there is one.
+	UIDs, GIDs []IDMap
 	Hostname   string
 	Domainname string
 	// Loopback says that the container has a network of its own, whose lo is
@@ -61,6 +63,12 @@ type Plan struct {
 	Seccomp      []byte
 }
 
+// IDMap maps Count IDs, those from Inside on to those from Outside on.
+type IDMap struct{ Inside, Outside, Count uint64 }
+
+// UserNS reports whether the container has a user namespace of its own.
+func (p *Plan) UserNS() bool { return p.Namespaces&newUser != 0 }
+
 // Mount is one mount.
 type Mount struct {
 	// Type is the file system, or "bind".
@@ -71,12 +79,25 @@ type Mount struct {
 	Flags uint64
 	Data  string
 	// Set and Clear are MOUNT_ATTR_* of a bind mount, RecSet and RecClear those
-	// for everything below it as well.
+	// for everything below it as well. The cgroups become one if they cannot be
+	// mounted.
 	Set, Clear       uint64
 	RecSet, RecClear uint64
+	// Off are MS_* flags that a bind mount must not have. Others of the host stay
+	// if a user namespace cannot take them away, whatever Clear says.
+	Off uint64
+	// IDMap says whose the files of a bind mount are.
+	IDMap uint64
 	// Propagation are MS_* flags, applied one after the other.
 	Propagation []uint64
 }
+
+// The values of Mount.IDMap.
+const (
+	IDMapNone      = iota // whose they are on the host
+	IDMapTop              // the same IDs inside as on the host
+	IDMapRecursive        // likewise in mounts below it
+)
 
 // Bind reports whether a mount shows something of the host.
 func (m *Mount) Bind() bool { return m.Type == "bind" }

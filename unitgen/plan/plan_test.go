@@ -71,6 +71,17 @@ func compile(t *testing.T, config []byte) *Plan {
 	return p
 }
 
+var ids = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+
+// userNS gives a configuration a user namespace, and changes it.
+func userNS(change func(*specs.Spec)) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+		change(s)
+	}
+}
+
 // minimal is a configuration that has a plan.
 func minimal() *specs.Spec {
 	return &specs.Spec{
@@ -100,11 +111,22 @@ func TestUnsupported(t *testing.T) {
 		"limit twice": {func(s *specs.Spec) {
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE"}, {Type: "RLIMIT_CORE"}}
 		}, "process.rlimits[1]"},
-		"no linux":            {func(s *specs.Spec) { s.Linux = nil }, "linux"},
-		"no mount namespace":  {func(s *specs.Spec) { s.Linux.Namespaces = nil }, "linux.namespaces"},
-		"joined namespace":    {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/run/x" }, "linux.namespaces[0]"},
-		"namespace twice":     {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces...) }, "linux.namespaces[1]"},
-		"user namespace":      {func(s *specs.Spec) { s.Linux.Namespaces[0].Type = specs.UserNamespace }, "linux.namespaces[0]"},
+		"no linux":           {func(s *specs.Spec) { s.Linux = nil }, "linux"},
+		"no mount namespace": {func(s *specs.Spec) { s.Linux.Namespaces = nil }, "linux.namespaces"},
+		"joined namespace":   {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/run/x" }, "linux.namespaces[0]"},
+		"namespace twice":    {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces...) }, "linux.namespaces[1]"},
+		"user namespace, no IDs": {func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		}, "linux.uidMappings"},
+		"IDs, no user namespace": {func(s *specs.Spec) { s.Linux.GIDMappings = ids }, "linux.gidMappings"},
+		"impossible IDs": {userNS(func(s *specs.Spec) {
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 1, Size: 1<<32 - 1}}
+		}), "linux.uidMappings"},
+		"other id map": {userNS(mount(specs.Mount{
+			Destination: "/x", Source: "/x", Options: []string{"bind"},
+			UIDMappings: []specs.LinuxIDMapping{{HostID: 7, Size: 1}}, GIDMappings: ids,
+		})), "mounts[0]"},
+		"id map of tmpfs":     {userNS(mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"idmap"}})), "mounts[0]"},
 		"time offsets":        {func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{} }, "linux.timeOffsets"},
 		"personality":         {func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{} }, "linux.personality"},
 		"host name of host":   {func(s *specs.Spec) { s.Hostname = "x" }, "hostname"},
@@ -120,7 +142,7 @@ func TestUnsupported(t *testing.T) {
 		"relative target":     {mount(specs.Mount{Destination: "x", Type: "tmpfs"}), "mounts[0].destination"},
 		"in proc":             {mount(specs.Mount{Destination: "/proc/stat", Type: "bind", Source: "/x", Options: []string{"bind"}}), "mounts[0].destination"},
 		"proc is no proc":     {mount(specs.Mount{Destination: "/proc", Type: "tmpfs"}), "mounts[0].destination"},
-		"id map":              {mount(specs.Mount{Destination: "/x", Source: "/x", Options: []string{"bind", "idmap"}}), "mounts[0].options"},
+		"id map":              {mount(specs.Mount{Destination: "/x", Source: "/x", Options: []string{"bind", "idmap"}}), "mounts[0]"},
 		"copy up":             {mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"tmpcopyup"}}), "mounts[0].options"},
 		"bind with data":      {mount(specs.Mount{Destination: "/x", Source: "/x", Options: []string{"bind", "mode=755"}}), "mounts[0]"},
 		"bind, relative":      {mount(specs.Mount{Destination: "/x", Source: "x", Options: []string{"bind"}}), "mounts[0]"},
@@ -144,15 +166,19 @@ func TestOptions(t *testing.T) {
 		"bind":                         {},
 		"rbind":                        {Flags: msRec},
 		"bind ro":                      {Set: attrReadonly, Clear: attrNosuid | attrNodev | attrNoexec | attrNosymfollow},
-		"bind rw":                      {Clear: attrReadonly | attrNosuid | attrNodev | attrNoexec | attrNosymfollow},
-		"bind ro rw nosuid":            {Set: attrNosuid, Clear: attrReadonly | attrNodev | attrNoexec | attrNosymfollow},
+		"bind rw":                      {Clear: attrReadonly | attrNosuid | attrNodev | attrNoexec | attrNosymfollow, Off: msReadonly},
+		"bind ro rw nosuid":            {Set: attrNosuid, Clear: attrReadonly | attrNodev | attrNoexec | attrNosymfollow, Off: msReadonly},
 		"bind noatime":                 {Set: attrNoatime, Clear: attrReadonly | attrNosuid | attrNodev | attrNoexec | attrNosymfollow | attrAtime | attrNodiratime},
 		"bind rprivate":                {Propagation: []uint64{msPrivate | msRec}},
 		"rbind rro":                    {Flags: msRec, RecSet: attrReadonly},
 		"bind strictatime nodiratime":  {Set: attrStrictatime | attrNodiratime, Clear: attrReadonly | attrNosuid | attrNodev | attrNoexec | attrNosymfollow | attrAtime},
 		"bind defaults shared private": {Propagation: []uint64{msShared, msPrivate}},
+		"bind idmap":                   {IDMap: IDMapTop},
+		"rbind ridmap":                 {Flags: msRec, IDMap: IDMapRecursive},
+		"bind exec norelatime":         {Clear: attrReadonly | attrNosuid | attrNodev | attrNoexec | attrNosymfollow, Off: msNoexec | msRelatime},
 	} {
 		spec := minimal()
+		userNS(func(*specs.Spec) {})(spec)
 		spec.Mounts = []specs.Mount{{Destination: "/a", Source: "/b", Options: strings.Fields(text)}}
 		p, err := Compile(spec)
 		if err != nil {
@@ -189,7 +215,14 @@ func TestParseRefuses(t *testing.T) {
 		"cut off":            plain[:len(plain)-1],
 		"with a tail":        append(bytes.Clone(plain), 0),
 		"no mount namespace": good(func(p *Plan) { p.Namespaces = newPID }),
-		"user namespace":     good(func(p *Plan) { p.Namespaces |= 0x10000000 }),
+		"user namespace":     good(func(p *Plan) { p.Namespaces |= newUser }),
+		"time namespace":     good(func(p *Plan) { p.Namespaces |= 0x80 }),
+		"IDs of nobody":      good(func(p *Plan) { p.UIDs = []IDMap{{0, 1, 1}} }),
+		"no IDs": good(func(p *Plan) {
+			p.Namespaces |= newUser
+			p.UIDs, p.GIDs = []IDMap{{0, 1, 1}}, []IDMap{{0, 1, 0}}
+		}),
+		"mapped files":       good(func(p *Plan) { p.Mounts = []Mount{{Type: "bind", Target: "/a", IDMap: IDMapTop}} }),
 		"nothing to execute": good(func(p *Plan) { p.Args = nil }),
 		"relative directory": good(func(p *Plan) { p.Cwd = "x" }),
 		"half a filter":      good(func(p *Plan) { p.Seccomp = make([]byte, 12) }),
@@ -214,6 +247,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(p.Encode())
 	p.Mounts = []Mount{{Type: "bind", Source: "/a", Target: "/b", Propagation: []uint64{1}}}
 	p.Caps, p.Seccomp = &Caps{Bounding: 1}, make([]byte, 16)
+	p.Namespaces |= newUser
+	p.UIDs, p.GIDs, p.Mounts[0].IDMap = []IDMap{{0, 1, 1}}, []IDMap{{0, 1, 1}}, IDMapTop
 	p.Rlimits, p.Groups, p.Sysctls = []Rlimit{{1, 2, 3}}, []uint64{1}, []Sysctl{{"a", "b"}}
 	f.Add(p.Encode())
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -18,7 +18,23 @@ func (p *Plan) Show(out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%s\n", what, fmt.Sprintf(format, args...))
 	}
 	step("plan", "version %d, for config.json %.12s and root file system %.12s", Version, p.Config, p.Rootfs)
-	step("clone", "%s", strings.Join(names(p.Namespaces, namespaceNames), " "))
+	cloned, made := p.Namespaces, uint64(0)
+	if p.UserNS() {
+		cloned &= newUser | newPID
+		made = p.Namespaces &^ cloned
+	}
+	step("clone", "%s", strings.Join(names(cloned, namespaceNames), " "))
+	for _, ids := range []struct {
+		what string
+		list []IDMap
+	}{{"user IDs", p.UIDs}, {"group IDs", p.GIDs}} {
+		for _, m := range ids.list {
+			step(ids.what, "%d-%d are %d-%d of the host", m.Inside, m.Inside+m.Count-1, m.Outside, m.Outside+m.Count-1)
+		}
+	}
+	if made != 0 {
+		step("unshare", "%s", strings.Join(names(made, namespaceNames), " "))
+	}
 	if p.OOMScoreAdj != nil {
 		step("oom_score_adj", "%d", *p.OOMScoreAdj)
 	}
@@ -31,6 +47,10 @@ func (p *Plan) Show(out io.Writer) error {
 	}
 	if p.SetupDev {
 		for _, d := range p.Devices {
+			if p.UserNS() {
+				step("device", "%s of the host", d.Path)
+				continue
+			}
 			step("device", "%s %s", d.Path, d.text())
 		}
 	}
@@ -79,9 +99,17 @@ func (m *Mount) text() string {
 		s = "bind " + m.Source + " on " + m.Target
 	}
 	opts := names(m.Flags, flagNames)
-	opts = append(opts, names(m.Set, attrNames)...)
+	if m.Bind() {
+		opts = append(opts, names(m.Set, attrNames)...)
+	}
 	for _, n := range names(m.RecSet, attrNames) {
 		opts = append(opts, "r"+n)
+	}
+	switch m.IDMap {
+	case IDMapTop:
+		opts = append(opts, "idmap")
+	case IDMapRecursive:
+		opts = append(opts, "ridmap")
 	}
 	for _, p := range m.Propagation {
 		opts = append(opts, names(p, flagNames)...)
@@ -119,7 +147,7 @@ type named struct {
 }
 
 var namespaceNames = []named{
-	{"mount", newMount}, {"cgroup", newCgroup}, {"uts", newUTS}, {"ipc", newIPC}, {"pid", newPID}, {"network", newNet},
+	{"mount", newMount}, {"cgroup", newCgroup}, {"uts", newUTS}, {"ipc", newIPC}, {"pid", newPID}, {"network", newNet}, {"user", newUser},
 }
 
 var flagNames = []named{

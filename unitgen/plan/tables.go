@@ -9,12 +9,13 @@ import "github.com/opencontainers/runtime-spec/specs-go"
 const (
 	newMount  = 0x00020000
 	newCgroup = 0x02000000
+	newUser   = 0x10000000
 	newUTS    = 0x04000000
 	newIPC    = 0x08000000
 	newPID    = 0x20000000
 	newNet    = 0x40000000
 
-	allNamespaces = newMount | newCgroup | newUTS | newIPC | newPID | newNet
+	allNamespaces = newMount | newCgroup | newUser | newUTS | newIPC | newPID | newNet
 
 	msReadonly    = 1 << 0
 	msNosuid      = 1 << 1
@@ -56,6 +57,7 @@ const (
 var namespaceFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.MountNamespace: newMount, specs.CgroupNamespace: newCgroup, specs.UTSNamespace: newUTS,
 	specs.IPCNamespace: newIPC, specs.PIDNamespace: newPID, specs.NetworkNamespace: newNet,
+	specs.UserNamespace: newUser,
 }
 
 // bitOption sets bits, or clears them.
@@ -76,6 +78,10 @@ var mountFlags = map[string]bitOption{
 	"rw": {true, msReadonly}, "silent": {false, msSilent}, "strictatime": {false, msStrictatime},
 	"suid": {true, msNosuid}, "symfollow": {true, msNosymfollow}, "sync": {false, msSync},
 }
+
+// lockedFlags are what a user namespace may not take away from a mount of the
+// host, by the options that would.
+const lockedFlags = msReadonly | msNosuid | msNodev | msNoexec | msNoatime | msNodiratime | msRelatime | msStrictatime
 
 var propagations = map[string]uint64{
 	"private": msPrivate, "rprivate": msPrivate | msRec, "slave": msSlave, "rslave": msSlave | msRec,

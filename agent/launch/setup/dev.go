@@ -56,6 +56,9 @@ func (r *root) device(d *plan.Device) error {
 	}
 	defer func() { _ = unix.Close(dir) }()
 	name, number := path.Base(d.Path), unix.Mkdev(uint32(d.Major), uint32(d.Minor))
+	if r.userNS {
+		return r.bindDevice(dir, name, d) // whatever it may make by itself
+	}
 	err = unix.Mknodat(dir, name, uint32(d.Mode), int(number))
 	switch {
 	case errors.Is(err, unix.EEXIST):

@@ -34,12 +34,23 @@ func finish(p *plan.Plan) error {
 		}
 	}
 	if p.ReadonlyRoot {
-		if err := unix.Mount("", "/", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		if err := readonlyRoot(); err != nil {
 			return fmt.Errorf("make / read-only: %w", err)
 		}
 	}
 	unix.Umask(int(p.Umask))
 	return nil
+}
+
+func readonlyRoot() error {
+	const flags = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY
+	err := unix.Mount("", "/", "", flags, "")
+	var st unix.Statfs_t
+	if !errors.Is(err, unix.EPERM) || unix.Statfs("/", &st) != nil {
+		return err
+	}
+	// A user namespace cannot take away what the mount has had on the host.
+	return unix.Mount("", "/", "", flags|uintptr(st.Flags), "")
 }
 
 // reopenStdio replaces the host's /dev/null by the container's.

@@ -19,8 +19,9 @@ import (
 )
 
 // newKeyring gives the container a session keyring of its own, which it may
-// search. A kernel without keyrings has none to protect.
-func newKeyring(name string) error {
+// search: as its owner, or in a user namespace, where it may become the user of
+// another one, as anybody. A kernel without keyrings has none to protect.
+func newKeyring(name string, userNS bool) error {
 	ring, err := unix.KeyctlJoinSessionKeyring(name)
 	if errors.Is(err, unix.ENOSYS) {
 		return nil
@@ -41,8 +42,11 @@ func newKeyring(name string) error {
 	if err != nil {
 		return fmt.Errorf("describe session keyring: %w", err)
 	}
-	const ownerSearch = 0x80000
-	if err := unix.KeyctlSetperm(ring, uint32(perm)|ownerSearch); err != nil {
+	search := uint32(0x80000)
+	if userNS {
+		search = 0x8
+	}
+	if err := unix.KeyctlSetperm(ring, uint32(perm)|search); err != nil {
 		return fmt.Errorf("open session keyring: %w", err)
 	}
 	return nil

@@ -21,6 +21,11 @@ type root struct {
 	path  string
 	fd    int // O_PATH
 	links int // to nowhere that were followed
+	// userNS says that the container has a user namespace, given what the
+	// launcher had to open for it.
+	userNS bool
+	given  map[*plan.Mount]int
+	cgroup string // the container's, or all
 }
 
 // maxLinks is the kernel's own limit.
@@ -28,8 +33,8 @@ const maxLinks = 40
 
 // openRoot makes the mount tree the container's own and puts the root file
 // system on top of itself: only a mount can become the root.
-func openRoot(dir string, propagation uint64) (*root, error) {
-	if err := unix.Mount("", "/", "", uintptr(propagation), ""); err != nil {
+func openRoot(dir, cgroup string, p *plan.Plan) (*root, error) {
+	if err := unix.Mount("", "/", "", uintptr(p.Propagation), ""); err != nil {
 		return nil, fmt.Errorf("set propagation: %w", err)
 	}
 	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
@@ -46,7 +51,7 @@ func openRoot(dir string, propagation uint64) (*root, error) {
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return nil, fmt.Errorf("mount root file system: %w", err)
 	}
-	return &root{path: dir, fd: tree}, nil
+	return &root{path: dir, fd: tree, userNS: p.UserNS(), cgroup: cgroup}, nil
 }
 
 // below makes the mount that dir is on private, so that what is mounted on dir
@@ -197,7 +202,11 @@ func (r *root) mount(m *plan.Mount) error {
 	if err := unix.Fchdir(fd); err != nil {
 		return err
 	}
-	if err := unix.Mount(m.Source, ".", kind, flags, data); err != nil {
+	err = unix.Mount(m.Source, ".", kind, flags, data)
+	if m.Type == "cgroup" && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBUSY)) {
+		return r.bindCgroup(m)
+	}
+	if err != nil {
 		return err
 	}
 	if len(m.Propagation) == 0 {
@@ -219,11 +228,7 @@ func writable(m *plan.Mount) bool {
 
 // bind shows a directory or file of the host in the container.
 func (r *root) bind(m *plan.Mount) error {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if m.Flags&unix.MS_REC != 0 {
-		flags |= unix.AT_RECURSIVE
-	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	tree, err := r.source(m)
 	if err != nil {
 		return err
 	}
@@ -233,7 +238,11 @@ func (r *root) bind(m *plan.Mount) error {
 		return err
 	}
 	if m.Set|m.Clear != 0 {
-		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: m.Set, Attr_clr: m.Clear}); err != nil {
+		err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: m.Set, Attr_clr: m.Clear})
+		if errors.Is(err, unix.EPERM) && r.userNS {
+			err = setUnlocked(tree, m)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -255,6 +264,31 @@ func (r *root) bind(m *plan.Mount) error {
 		return nil
 	}
 	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: m.RecSet, Attr_clr: m.RecClear})
+}
+
+// bindCgroup shows cgroups that cannot be mounted: in the middle of a bind mount
+// of the host's /sys, or if they are not the user namespace's. With a namespace
+// of cgroups, they are those from the container's own on.
+func (r *root) bindCgroup(m *plan.Mount) error {
+	b := plan.Mount{Type: "bind", Source: r.cgroup, Target: m.Target, Set: m.Set, Clear: m.Clear, Propagation: m.Propagation}
+	return r.bind(&b)
+}
+
+// source clones what a bind mount shows.
+func (r *root) source(m *plan.Mount) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if m.Flags&unix.MS_REC != 0 {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, ok := r.given[m]
+	switch {
+	case !ok:
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	case m.IDMap != plan.IDMapNone:
+		return fd, nil // it is one
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.OpenTree(fd, "", flags|unix.AT_EMPTY_PATH)
 }
 
 func propagate(mount int, all []uint64) error {

@@ -83,19 +83,17 @@ func Main(o Order) {
 func Run(o Order) (status int, err error) {
 	launcher := socket(3 + o.Passed)
 	_ = unix.Close(4 + o.Passed)
-	dir, p, err := launcher.job()
+	dir, cgroup, p, err := launcher.job()
 	if err != nil {
 		return ExitSetup, err
 	}
 
-	// What only the host can give.
-	if p.OOMScoreAdj != nil {
-		score := strconv.FormatInt(*p.OOMScoreAdj, 10)
-		if err := writeFile(unix.AT_FDCWD, "/proc/self/oom_score_adj", score); err != nil {
-			return ExitSetup, fmt.Errorf("set OOM score: %w", err)
+	if p.UserNS() {
+		if err := unshare(p.Namespaces); err != nil {
+			return ExitSetup, err
 		}
 	}
-	if err := newKeyring("_ses." + o.Name); err != nil {
+	if err := newKeyring("_ses."+o.Name, p.UserNS()); err != nil {
 		return ExitSetup, err
 	}
 	if p.Loopback {
@@ -106,8 +104,14 @@ func Run(o Order) (status int, err error) {
 
 	// The file system.
 	unix.Umask(0)
-	root, err := openRoot(dir, p.Propagation)
+	if p.Namespaces&unix.CLONE_NEWCGROUP == 0 {
+		cgroup = "/sys/fs/cgroup"
+	}
+	root, err := openRoot(dir, cgroup, p)
 	if err != nil {
+		return ExitSetup, err
+	}
+	if root.given, err = launcher.sources(p); err != nil {
 		return ExitSetup, err
 	}
 	for i := range p.Mounts {
@@ -185,34 +189,34 @@ func Run(o Order) (status int, err error) {
 }
 
 // socket is init's end of the connection to the launcher: a job comes in, one
-// byte goes out, one byte comes in.
+// byte goes out, one byte comes in. In between, init of a user namespace may ask
+// for mounts.
 type socket int
 
 // Job is what init is to do as the socket carries it: where the root file
-// system is mounted, and the plan, each with its length before it.
-func Job(root string, p *plan.Plan) []byte {
+// system is mounted, the directory of the container's cgroup, and the plan, each
+// with its length before it.
+func Job(root, cgroup string, p *plan.Plan) []byte {
 	var data []byte
-	for _, part := range [][]byte{[]byte(root), p.Encode()} {
+	for _, part := range [][]byte{[]byte(root), []byte(cgroup), p.Encode()} {
 		data = binary.LittleEndian.AppendUint32(data, uint32(len(part)))
 		data = append(data, part...)
 	}
 	return data
 }
 
-func (s socket) job() (root string, p *plan.Plan, err error) {
+func (s socket) job() (root, cgroup string, p *plan.Plan, err error) {
 	if _, err := unix.FcntlInt(uintptr(s), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-		return "", nil, errors.New("there is no launcher")
+		return "", "", nil, errors.New("there is no launcher")
 	}
-	name, err := s.part()
-	if err != nil {
-		return "", nil, err
+	var parts [3][]byte
+	for i := range parts {
+		if parts[i], err = s.part(); err != nil {
+			return "", "", nil, err
+		}
 	}
-	data, err := s.part()
-	if err != nil {
-		return "", nil, err
-	}
-	p, err = plan.Parse(data)
-	return string(name), p, err
+	p, err = plan.Parse(parts[2])
+	return string(parts[0]), string(parts[1]), p, err
 }
 
 func (s socket) part() ([]byte, error) {
@@ -244,7 +248,7 @@ func (s socket) read(buf []byte) error {
 
 // await says that the container is made and waits for its release.
 func (s socket) await() error {
-	if _, err := unix.Write(int(s), []byte{0}); err != nil {
+	if _, err := unix.Write(int(s), []byte{Made}); err != nil {
 		return errAbandoned
 	}
 	return s.read(make([]byte, 1))

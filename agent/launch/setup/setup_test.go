@@ -36,18 +36,18 @@ func TestJob(t *testing.T) {
 	}
 	defer func() { _ = unix.Close(pair[0]) }()
 	want := &plan.Plan{Config: "c", Namespaces: unix.CLONE_NEWNS, Args: []string{"/x"}, Cwd: "/"}
-	if _, err := unix.Write(pair[1], Job("/srv/root", want)); err != nil {
+	if _, err := unix.Write(pair[1], Job("/srv/root", "/sys/fs/cgroup/x", want)); err != nil {
 		t.Fatal(err)
 	}
 	_ = unix.Close(pair[1])
-	root, got, err := socket(pair[0]).job()
-	if err != nil || root != "/srv/root" {
-		t.Fatalf("got %q, %v", root, err)
+	root, cgroup, got, err := socket(pair[0]).job()
+	if err != nil || root != "/srv/root" || cgroup != "/sys/fs/cgroup/x" {
+		t.Fatalf("got %q, %q, %v", root, cgroup, err)
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	if _, _, err := socket(pair[0]).job(); err == nil {
+	if _, _, _, err := socket(pair[0]).job(); err == nil {
 		t.Error("a launcher that is gone gave another job")
 	}
 }

@@ -6,18 +6,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"go.podman.io/image/v5/copy"
-	ocilayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
 	"golang.org/x/sys/unix"
 
@@ -28,7 +28,7 @@ import (
 // importCommand makes this program import one image, to be measured alone.
 const importCommand = "import"
 
-func importImage(ctx context.Context, layoutDir, storeDir string) error {
+func importImage(ctx context.Context, image, storeDir string) error {
 	s, err := store.Open(storeDir, store.Options{})
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func importImage(ctx context.Context, layoutDir, storeDir string) error {
 		return err
 	}
 	defer txn.Abort()
-	src, err := ocilayout.NewReference(layoutDir, "")
+	src, sys, err := source(image)
 	if err != nil {
 		return err
 	}
@@ -49,27 +49,78 @@ func importImage(ctx context.Context, layoutDir, storeDir string) error {
 		return err
 	}
 	dest := oci.NewReference(txn, nil)
-	if _, err := copy.Image(ctx, policy, dest, src, &copy.Options{RemoveSignatures: true}); err != nil {
+	if _, err := copy.Image(ctx, policy, dest, src, &copy.Options{SourceCtx: sys, RemoveSignatures: true}); err != nil {
 		return err
 	}
 	img, err := dest.Image()
 	if err != nil {
 		return err
 	}
-	image, err := txn.PutImage(img.Tree)
+	rootfs, err := txn.PutImage(img.Tree)
 	if err != nil {
 		return err
 	}
-	if err := txn.SetRef("bench", 0, store.RefInfo{Image: image, ManifestDigest: img.ManifestDigest}); err != nil {
+	if err := txn.SetRef("bench", 0, store.RefInfo{Image: rootfs, ManifestDigest: img.ManifestDigest}); err != nil {
 		return err
 	}
 	return txn.Commit()
 }
 
-// measure runs every contender b.runs times, in turns.
-func (b *bench) measure(ctx context.Context, layouts map[string]string) ([]*result, error) {
+// turn is what one contender does on one fresh file system: store an image, and
+// then perhaps the next version of it, or use it.
+type turn struct {
+	what, who     string
+	first, second string
+	run           func(dir, image string) (sample, error)
+	use           bool
+}
+
+func (b *bench) turns(ctx context.Context, layouts map[string]string) ([]turn, error) {
 	self, err := os.Executable()
 	if err != nil {
+		return nil, err
+	}
+	addr, err := registry(ctx, layouts)
+	if err != nil {
+		return nil, err
+	}
+	atomic := func(dir, image string) (sample, error) {
+		return timed(ctx, dir, self, importCommand, image, dir+"/store")
+	}
+	podman := func(dir, image string) (sample, error) { return b.pull(ctx, dir, image) }
+	var turns []turn
+	for _, kind := range []string{"gzip", "zstd"} {
+		layout, second := "oci:"+layouts[kind], ""
+		if kind == "gzip" {
+			second = "oci:" + layouts["2"]
+		}
+		pulled := "docker://" + addr + "/big:" + kind
+		turns = append(turns,
+			turn{what: kind, who: "atomic", first: layout, second: second, run: atomic, use: second == ""},
+			turn{what: kind, who: "tar", first: layouts[kind], use: second == "", run: func(dir, layout string) (sample, error) {
+				return untar(ctx, dir, kind, layout)
+			}},
+			turn{what: kind, who: "podman pull", first: layout, second: second, run: podman},
+			turn{what: kind + ", registry", who: "atomic", first: pulled, run: atomic},
+			turn{what: kind + ", registry", who: "podman pull", first: pulled, run: podman},
+		)
+	}
+	if b.podman == "" {
+		turns = slices.DeleteFunc(turns, func(t turn) bool { return t.who == "podman pull" })
+	}
+	return turns, nil
+}
+
+// measure has every turn b.runs times.
+func (b *bench) measure(ctx context.Context, layouts map[string]string) ([]*result, error) {
+	turns, err := b.turns(ctx, layouts)
+	if err != nil {
+		return nil, err
+	}
+	// What is measured finds the images in memory and the disk image allocated.
+	warm := turns[0]
+	warm.second = ""
+	if err := b.turn(ctx, warm, func(string, string, sample) {}); err != nil {
 		return nil, err
 	}
 	var results []*result
@@ -85,104 +136,108 @@ func (b *bench) measure(ctx context.Context, layouts map[string]string) ([]*resu
 	}
 	for n := range b.runs {
 		fmt.Fprintf(b.log, "run %d of %d\n", n+1, b.runs)
-		for _, kind := range []string{"gzip", "zstd"} {
-			atomic := func(dir, layout string) (sample, error) {
-				return timed(ctx, dir, self, importCommand, layout, dir+"/store")
-			}
-			untar := func(dir, layout string) (sample, error) { return untar(ctx, dir, kind, layout) }
-			podman := func(dir, layout string) (sample, error) { return b.pull(ctx, dir, layout) }
-			contenders := map[string]func(dir, layout string) (sample, error){"atomic": atomic, "tar": untar}
-			order := []string{"atomic", "tar"}
-			if b.podman != "" {
-				contenders["podman pull"] = podman
-				order = append(order, "podman pull")
-			}
-			for _, who := range order {
-				second := ""
-				if kind == "gzip" && who != "tar" {
-					second = layouts["2"]
-				}
-				if err := b.turn(ctx, kind, who, layouts[kind], second, contenders[who], add); err != nil {
-					return nil, err
-				}
+		for _, t := range turns {
+			if err := b.turn(ctx, t, add); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return results, nil
 }
 
-// turn lets one contender have an image, and then the next version of it.
-func (b *bench) turn(ctx context.Context, kind, who, first, second string,
-	run func(dir, layout string) (sample, error), add func(what, who string, s sample),
-) error {
+func (b *bench) turn(ctx context.Context, t turn, add func(what, who string, s sample)) error {
 	dir, done, err := b.fresh(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	s, err := run(dir, first)
+	s, err := t.run(dir, t.first)
 	if err != nil {
 		return err
 	}
-	add(kind, who, s)
-	if kind == "zstd" && who != "podman pull" {
-		if err := b.use(dir, who, add); err != nil {
+	add(t.what, t.who, s)
+	if t.use {
+		if err := b.use(dir, t.who, add); err != nil {
 			return err
 		}
 	}
-	if second == "" {
+	if t.second == "" {
 		return nil
 	}
 	before := s.disk
-	if s, err = run(dir, second); err != nil {
+	if s, err = t.run(dir, t.second); err != nil {
 		return err
 	}
 	s.disk -= before
-	add("second image", who, s)
+	add("second image", t.who, s)
 	return nil
 }
 
 // fresh returns an empty directory on a file system of its own: what others
 // delete, and ourselves in the run before, slows down the creation of files on
-// ext4 for minutes. done takes it away.
+// ext4 for minutes. The loop device does direct I/O, as a disk would: else every
+// byte would be in memory twice, and the copying compete with what is measured.
+// done takes the directory away.
 func (b *bench) fresh(ctx context.Context) (dir string, done func(), err error) {
-	top, err := os.MkdirTemp(b.work, "dir-")
-	if err != nil || b.plain {
-		return top, func() { _ = os.RemoveAll(top) }, err
+	if b.plain {
+		dir, err = os.MkdirTemp(b.work, "dir-")
+		return dir, func() { _ = os.RemoveAll(dir) }, err
 	}
-	img, dir := filepath.Join(top, "img"), filepath.Join(top, "mnt")
-	script := `set -e; truncate -s 8G "$1"; mkfs.ext4 -q -E lazy_itable_init=1,nodiscard "$1"; mkdir "$2"; mount -o loop,noinit_itable "$1" "$2"`
+	img, dir := filepath.Join(b.work, "disk"), filepath.Join(b.work, "mnt")
+	script := `set -e; truncate -s 8G "$1"; mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard "$1"; mkdir -p "$2"
+dev=$(losetup --find --show --direct-io=on "$1"); trap 'losetup -d "$dev"' EXIT; mount -o noinit_itable "$dev" "$2"`
 	out, err := exec.CommandContext(ctx, "sh", "-c", script, "sh", img, dir).CombinedOutput()
 	if err != nil {
 		return "", nil, fmt.Errorf("fresh file system: %w: %s", err, out)
 	}
-	return dir, func() {
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
-		_ = os.RemoveAll(top)
-	}, nil
+	return dir, func() { _ = unix.Unmount(dir, 0) }, nil
 }
 
-// timed runs a program until what it wrote to dir is on disk.
+// timed runs a program until what it wrote to dir is on disk. It does so by
+// running itself: the memory of a child is at least what its parent has ever
+// had, and we have had whole images.
 func timed(ctx context.Context, dir string, name string, args ...string) (sample, error) {
-	unix.Sync()
-	debug.FreeOSMemory() // until it executes, a child has our memory, and that counts as its own
-	cmd := exec.CommandContext(ctx, name, args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	start := time.Now()
-	if err := cmd.Run(); err != nil {
-		return sample{}, fmt.Errorf("%s: %w: %s", name, err, out.Bytes())
-	}
-	if err := syncFS(dir); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		return sample{}, err
 	}
-	s := sample{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		s.rss = usage.Maxrss << 10
+	unix.Sync()
+	cmd := exec.CommandContext(ctx, self, append([]string{timeCommand, dir, name}, args...)...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return sample{}, fmt.Errorf("%s: %w: %s", name, err, said.Bytes())
 	}
-	var err error
+	var s sample
+	if _, err := fmt.Sscan(string(out), &s.wall, &s.cpu, &s.rss); err != nil {
+		return sample{}, fmt.Errorf("time of %s: %w", name, err)
+	}
 	s.disk, err = diskUsage(dir)
 	return s, err
+}
+
+// timeCommand makes this program run and time another one.
+const timeCommand = "time"
+
+func timeProgram(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	if err := syncFS(dir); err != nil {
+		return err
+	}
+	wall := time.Since(start)
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return errors.New("no usage")
+	}
+	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	_, err := fmt.Println(int64(wall), int64(cpu), usage.Maxrss<<10)
+	return err
 }
 
 func syncFS(dir string) error {
@@ -227,42 +282,55 @@ func untar(ctx context.Context, dir, kind, layoutDir string) (sample, error) {
 	return timed(ctx, dir, "sh", "-c", script)
 }
 
+// descriptor is the part of an OCI descriptor that counts here.
+type descriptor struct{ Digest string }
+
+func (d descriptor) path(layoutDir string) string {
+	return filepath.Join(layoutDir, "blobs", strings.Replace(d.Digest, ":", "/", 1))
+}
+
+// readIndex returns the only manifest of an OCI layout.
+func readIndex(layoutDir string) (descriptor, error) {
+	var index struct{ Manifests []descriptor }
+	if err := readJSON(filepath.Join(layoutDir, "index.json"), &index); err != nil {
+		return descriptor{}, err
+	}
+	if len(index.Manifests) != 1 {
+		return descriptor{}, fmt.Errorf("%s has %d images", layoutDir, len(index.Manifests))
+	}
+	return index.Manifests[0], nil
+}
+
 // layers returns the files of an OCI layout's only image's layers.
 func layers(layoutDir string) ([]string, error) {
-	type desc struct{ Digest string }
-	var index struct{ Manifests []desc }
-	var manifest struct{ Layers []desc }
-	blob := func(d desc) string {
-		return filepath.Join(layoutDir, "blobs", strings.Replace(d.Digest, ":", "/", 1))
+	d, err := readIndex(layoutDir)
+	if err != nil {
+		return nil, err
 	}
-	for path, v := filepath.Join(layoutDir, "index.json"), any(&index); ; {
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(b, v)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if v == any(&manifest) {
-			break
-		}
-		if len(index.Manifests) != 1 {
-			return nil, fmt.Errorf("%s has %d images", layoutDir, len(index.Manifests))
-		}
-		path, v = blob(index.Manifests[0]), &manifest
+	var manifest struct{ Layers []descriptor }
+	if err := readJSON(d.path(layoutDir), &manifest); err != nil {
+		return nil, err
 	}
 	var files []string
 	for _, l := range manifest.Layers {
-		files = append(files, blob(l))
+		files = append(files, l.path(layoutDir))
 	}
 	return files, nil
 }
 
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
 // pull runs podman in its own Debian: a read-only root, with our directories
 // bound into it. Its storage is where ours is, in a fresh directory.
-func (b *bench) pull(ctx context.Context, dir, layoutDir string) (sample, error) {
+func (b *bench) pull(ctx context.Context, dir, image string) (sample, error) {
 	const script = `set -e
-root=$1; storage=$2; layout=$3
+root=$1; storage=$2; image=$3; layout=${image#oci:}
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
@@ -273,10 +341,10 @@ mkdir "$root/mnt/storage" "$root/mnt/layout"
 mount --bind "$storage" "$root/mnt/storage"
 mkdir -p "$storage/tmp"
 mount --bind "$storage/tmp" "$root/var/tmp"
-mount --bind "$layout" "$root/mnt/layout"
+case $image in oci:*) mount --bind "$layout" "$root/mnt/layout"; image=oci:/mnt/layout; esac
 exec chroot "$root" env PODMAN_IGNORE_CGROUPSV1_WARNING=1 podman --root /mnt/storage --runroot /run/podman --storage-driver overlay \
-	pull --quiet --signature-policy /srv/policy.json oci:/mnt/layout`
+	pull --quiet --tls-verify=false --signature-policy /srv/policy.json "$image"`
 	withPolicy := strings.Replace(script, "exec chroot",
 		`echo '{"default":[{"type":"insecureAcceptAnything"}]}' > "$root/srv/policy.json"`+"\nexec chroot", 1)
-	return timed(ctx, dir, "unshare", "--mount", "--propagation", "private", "sh", "-c", withPolicy, "sh", b.podman, dir, layoutDir)
+	return timed(ctx, dir, "unshare", "--mount", "--propagation", "private", "sh", "-c", withPolicy, "sh", b.podman, dir, image)
 }

@@ -41,6 +41,12 @@ type Source struct {
 	Progress image.Progress
 }
 
+// insecure reports whether the registry may be asked without TLS.
+func (s *Source) insecure() bool {
+	name, err := image.ParseName(s.Image)
+	return err == nil && name.Insecure
+}
+
 // Pull says when a registry is asked for an image that is in the store.
 type Pull string
 
@@ -252,7 +258,7 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 	rec.Atomic = record.Deployment{
 		Name: r.name, Generation: p.d.gen,
 		ManifestDigest: p.img.ManifestDigest, ConfigDigest: p.img.ConfigDigest,
-		IndexDigest: p.pulled.IndexDigest.String(),
+		IndexDigest: p.pulled.IndexDigest.String(), Insecure: r.source.insecure(),
 		Rootfs: record.Rootfs{
 			Type: "composefs", Image: rootfs, Verity: string(a.conf.Store.Verity), Enforced: p.txn.Store().Verity(),
 		},

@@ -57,6 +57,9 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 	r := request{name: name, source: o.Source, from: from}
 	if r.source.Image == "" {
 		r.source.Image = from.rec.Image
+		if from.rec.Atomic.Insecure {
+			r.source.Image = "http:" + from.rec.Image
+		}
 	}
 	r.set = merge(from.rec.Atomic.UserValues, o.Set)
 	var before unitgen.Options
@@ -172,7 +175,7 @@ func (a *Agent) installed(ctx context.Context, name string) (*deployment, func()
 
 // sameDeployment reports whether two records stand for the same thing.
 func sameDeployment(a, b *record.Record) bool {
-	return a.Atomic.ManifestDigest == b.Atomic.ManifestDigest && a.Image == b.Image &&
+	return a.Atomic.ManifestDigest == b.Atomic.ManifestDigest && a.Image == b.Image && a.Atomic.Insecure == b.Atomic.Insecure &&
 		maps.Equal(a.Atomic.UserValues, b.Atomic.UserValues) && slices.Equal(a.Atomic.Grants, b.Atomic.Grants) &&
 		reflect.DeepEqual(a.Atomic.Options, b.Atomic.Options) && a.Atomic.Rootfs.Verify == b.Atomic.Rootfs.Verify
 }

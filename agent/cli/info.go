@@ -124,6 +124,9 @@ func printRecord(g *globals, d *install.Description) {
 	if s.Exception {
 		fmt.Fprint(g.Out, " (an exception from the policy)")
 	}
+	if r.Atomic.Insecure {
+		fmt.Fprint(g.Out, "\nRegistry: may be asked without TLS")
+	}
 	fmt.Fprintf(g.Out, "\nRoot file system: %s", r.Atomic.Rootfs.Image)
 	if r.Atomic.Rootfs.Enforced {
 		fmt.Fprintln(g.Out, " (verified by the kernel)")

@@ -40,6 +40,36 @@ func TestOffline(t *testing.T) {
 	}
 }
 
+// TestInsecure installs from a registry without TLS of which registries.conf
+// says nothing: what was said at installation holds for updates.
+func TestInsecure(t *testing.T) {
+	w := newWorld(t)
+	w.write("etc/containers/registries.conf", "")
+	img := w.push("etcd:latest", etcd("1"))
+	w.mustRun("install", "--system", img)
+	if out := w.mustRun("info", "etcd"); !strings.Contains(out, "\nRegistry: may be asked without TLS\n") {
+		t.Errorf("info: %s", out)
+	}
+	w.push("etcd:latest", etcd("2"))
+	w.mustRun("containers", "update", "etcd")
+	w.push("etcd:latest", etcd("3"))
+	if out := w.mustRun("containers", "update", "--all"); !strings.Contains(out, " Updated now") {
+		t.Errorf("update of all: %s", out)
+	}
+	if got := w.currentOf("etcd"); got != "etcd.2" {
+		t.Errorf("current: %s", got)
+	}
+	// until another name is given, as other exceptions are
+	full := strings.TrimPrefix(img, "http:")
+	if _, errs, code := w.run("containers", "update", "--rebase", full, "etcd"); code != 1 || !strings.Contains(errs, "does not speak TLS") {
+		t.Errorf("rebase to the name without http: %d, %s", code, errs)
+	}
+	w.mustRun("containers", "update", "--pull=never", "--rebase", full, "etcd")
+	if out := w.mustRun("info", "etcd"); strings.Contains(out, "without TLS") {
+		t.Errorf("info: %s", out)
+	}
+}
+
 // TestOfflinePolicy is about images whose signatures are not at hand: what
 // another policy, or none, has accepted is not accepted.
 func TestOfflinePolicy(t *testing.T) {

@@ -58,6 +58,10 @@ type Deployment struct {
 	ConfigDigest   string `json:"configDigest"`
 	IndexDigest    string `json:"indexDigest,omitempty"`
 
+	// Insecure says that the administrator named the image with the prefix
+	// "http:", so its registry may be asked without TLS.
+	Insecure bool `json:"insecure,omitempty"`
+
 	Rootfs    Rootfs    `json:"rootfs"`
 	Signature Signature `json:"signature"`
 

@@ -25,7 +25,11 @@ func (a *Agent) Stop(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.sd.Stop(ctx, unit)
+	if err := a.sd.Stop(ctx, unit); err != nil {
+		return err
+	}
+	a.forgetFailures(ctx, healthService(name))
+	return nil
 }
 
 // Running reports whether a container is up or on its way up.

@@ -12,6 +12,7 @@ import (
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/atomic-agent/atomic/install/health"
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/internal/hint"
@@ -26,6 +27,8 @@ type Description struct {
 	Labels    map[string]string
 	Variables []unitgen.Variable
 	Record    *record.Record // of the container, or nil
+	// Health is what its health checks have said, if it runs and was asked.
+	Health health.State
 }
 
 // Describe describes a container, or an image in the store.
@@ -36,7 +39,7 @@ func (a *Agent) Describe(ctx context.Context, what string) (*Description, error)
 	}
 	d := &Description{Record: rec}
 	if rec != nil {
-		d.Image, d.Digest = rec.Image, rec.Atomic.ManifestDigest
+		d.Image, d.Digest, d.Health = rec.Image, rec.Atomic.ManifestDigest, a.Health(what)
 	} else if d.Image, d.Digest, err = a.findImage(what); err != nil {
 		return nil, err
 	}

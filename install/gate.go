@@ -3,13 +3,11 @@
 package install
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/atomic-agent/atomic/install/intent"
@@ -111,36 +109,16 @@ func (g *gate) healthy(ctx context.Context, h *record.Health) error {
 	}
 }
 
-// ask runs the health check once, in the container.
+// ask has the launcher run the health check once, in the container.
 func (g *gate) ask(ctx context.Context, h *record.Health) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Timeout)*time.Millisecond)
+	// The launcher keeps the time itself.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Timeout)*time.Millisecond+time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, paths.Launcher, append([]string{"exec", g.name}, h.Test...)...)
-	var out bytes.Buffer
-	cmd.Stdout = &limited{w: &out, n: 4096}
-	cmd.Stderr = cmd.Stdout
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd := exec.CommandContext(ctx, paths.Launcher, "health", "--once", g.name)
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
-	if err == nil {
-		return nil
-	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer in %v", time.Duration(h.Timeout)*time.Millisecond)
-	}
-	if said := strings.Join(strings.FieldsFunc(out.String(), func(c rune) bool { return c <= ' ' || c == 0x7f }), " "); said != "" {
-		return fmt.Errorf("%w: %q", err, said)
+	out, err := cmd.CombinedOutput()
+	if said := strings.TrimSpace(string(out)); err != nil && said != "" {
+		return errors.New(said)
 	}
 	return err
-}
-
-// limited drops what is written beyond n bytes.
-type limited struct {
-	w *bytes.Buffer
-	n int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	l.w.Write(p[:min(len(p), max(0, l.n-l.w.Len()))])
-	return len(p), nil
 }

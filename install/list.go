@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atomic-agent/atomic/install/health"
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/install/store"
@@ -39,6 +40,9 @@ type Container struct {
 	Verified bool
 	// Problem says why the container cannot be read; its State is "damaged".
 	Problem string
+	// Health is what its health checks have said so far; "" if it has none, or
+	// was not asked yet.
+	Health health.Status
 	// Unsettled says that a command was interrupted and the next one settles it.
 	Unsettled bool
 }
@@ -77,6 +81,7 @@ func (a *Agent) Containers(ctx context.Context) ([]Container, error) {
 		switch s := states[c.Name+".service"]; {
 		case s.Running():
 			c.State = "running"
+			c.Health = a.Health(c.Name).Status
 		case s.Active == "failed":
 			c.State = "failed"
 		default:
@@ -84,6 +89,15 @@ func (a *Agent) Containers(ctx context.Context) ([]Container, error) {
 		}
 	}
 	return list, nil
+}
+
+// Health is what the launcher has noted about a container that runs.
+func (a *Agent) Health(name string) health.State {
+	s, err := health.Read(filepath.Join(a.host.Run(name), "health"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		a.log.Warn("read a container's health, ignoring", "err", err)
+	}
+	return s
 }
 
 // inParallel calls f with the numbers below n, on all processors.

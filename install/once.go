@@ -79,6 +79,9 @@ func (a *Agent) Once(ctx context.Context, o OnceOptions) (*Once, error) {
 	if o.Add.SurviveSoftReboot == "yes" {
 		return nil, hint.New(errors.New("--survive-soft-reboot is for what is installed"), "leave it out")
 	}
+	if o.Add.HealthOnFailure == "restart" {
+		return nil, hint.New(errors.New("--health-on-failure is for what is installed"), "leave it out")
+	}
 	if a.Installed(o.Name) {
 		return nil, hint.New(fmt.Errorf("%s is the name of an installed container", o.Name), "choose another name with --name")
 	}
@@ -363,6 +366,7 @@ func (once *Once) unit(o OnceOptions, rec *record.Record, settings []setting, tm
 	for _, s := range settings {
 		switch {
 		case s.section != "Service" && (s.section != "Unit" || !o.Service):
+		case s.key == "Wants" && strings.HasPrefix(s.value, "atomic-health@"): // nothing of that is on the disk
 		case slices.Contains(notTransient, s.key), !o.Service && slices.Contains(notForCommands, s.key):
 		default:
 			// Only unit files have specifiers.

@@ -231,6 +231,9 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 	if p.out.Login {
 		units[busSocket(r.name)], units[busService(r.name)] = p.out.BusSocket, p.out.BusService
 	}
+	if p.out.HealthTimer != nil {
+		units[healthTimer(r.name)] = p.out.HealthTimer
+	}
 	later := []string{paths.Host{}.Deployment(r.name, p.d.gen)}
 	if p.out.Native {
 		later = append(later, p.out.Command) // in the image
@@ -313,6 +316,7 @@ func (a *Agent) collect(p *prepared, mountUnit []byte) {
 	add(filepath.Join(bare.Units(), name+".service.d/50-atomic.conf"), p.out.DropIn)
 	add(filepath.Join(bare.Units(), busSocket(name)), p.out.BusSocket)
 	add(filepath.Join(bare.Units(), busService(name)), p.out.BusService)
+	add(filepath.Join(bare.Units(), healthTimer(name)), p.out.HealthTimer)
 	add(tmpfilesPath(name), p.out.Tmpfiles)
 	add(filepath.Join(bare.Units(), name+".service"), p.out.Unit)
 }

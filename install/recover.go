@@ -148,7 +148,7 @@ func (a *Agent) complete(ctx context.Context, in *intent.Intent, resumed bool) (
 			return nil, err
 		}
 	}
-	if err := a.stopBus(ctx, in); err != nil {
+	if err := a.stopHelpers(ctx, in); err != nil {
 		return nil, err
 	}
 	if in.Active && d.rec.HasContainerService {
@@ -226,7 +226,7 @@ func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 	if err := a.backward(in.Steps, from); err != nil {
 		return err
 	}
-	if err := errors.Join(a.sd.Reload(ctx), a.stopBus(ctx, in)); err != nil {
+	if err := errors.Join(a.sd.Reload(ctx), a.stopHelpers(ctx, in)); err != nil {
 		return err
 	}
 	// Not before: stopping a mount stops the service whose unit requires it.

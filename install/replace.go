@@ -126,7 +126,7 @@ func (r *replacement) run(ctx context.Context) error {
 		}
 	}
 	// While its unit still says what to remove with it.
-	if err := a.stopBus(ctx, r.in); err != nil {
+	if err := a.stopHelpers(ctx, r.in); err != nil {
 		return err
 	}
 	if err := a.forward(r.in.Steps, d); err != nil {

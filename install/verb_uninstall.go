@@ -87,7 +87,7 @@ func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error 
 			return err
 		}
 	}
-	if err := a.removeBus(ctx, in); err != nil {
+	if err := a.removeHelpers(ctx, in); err != nil {
 		return err
 	}
 	units := append(mountUnits(in.Steps), unit)
@@ -122,11 +122,7 @@ func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error 
 	if err := a.sd.Reload(ctx); err != nil {
 		return err
 	}
-	for _, u := range units {
-		if err := a.sd.ResetFailed(ctx, u); err != nil {
-			a.log.Debug("reset unit, ignoring", "unit", u, "err", err)
-		}
-	}
+	a.forgetFailures(ctx, units...)
 	return intent.Remove(a.host.Intents(), in.Name)
 }
 

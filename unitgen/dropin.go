@@ -102,6 +102,9 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		line("Wants=%s", socket)
 		line("After=%s", socket)
 	}
+	if r.out.HealthTimer != nil {
+		line("Wants=%s", healthTimer(r.in.Name))
+	}
 	if r.outlives() {
 		r.outlive(line)
 	}

@@ -3,6 +3,7 @@
 package unitgen
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -63,4 +64,44 @@ func (r *renderer) health() *Health {
 		h.Retries = min(c.Retries, 100)
 	}
 	return h
+}
+
+// healthTimer is the name of the timer that runs the health check of a
+// container, by atomic-health@NAME.service.
+func healthTimer(name string) string { return "atomic-health@" + name + ".timer" }
+
+// healthOftenest is the shortest time between two checks by a timer.
+const healthOftenest = time.Second
+
+// healthTimer renders the timer. It runs while the container's unit, which
+// wants it, is up, and is stopped with that; started on its own it does nothing.
+func (r *renderer) healthTimer() []byte {
+	switch r.in.Options.HealthOnFailure {
+	case "", "none", "restart":
+	default:
+		r.probs.addf("--health-on-failure", 0, 0, "%q is neither none nor restart", r.in.Options.HealthOnFailure)
+	}
+	if r.out.Health == nil {
+		if r.in.Options.HealthOnFailure == "restart" {
+			r.warnf("--health-on-failure has no effect: the image has no health check")
+		}
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Written by atomic for the container %[1]s. Changes are lost at its next update;
+# systemctl edit %[2]s makes a drop-in that is not.
+[Unit]
+Description=Health checks of container %[1]s
+Documentation=man:atomic-containers(1)
+DefaultDependencies=no
+StopWhenUnneeded=yes
+StartLimitIntervalSec=0
+After=%[1]s.service
+`, r.in.Name, healthTimer(r.in.Name))
+	if r.outlives() {
+		outliveHelper(&b)
+	}
+	every := max(r.out.Health.Interval, healthOftenest).Seconds()
+	fmt.Fprintf(&b, "\n[Timer]\nOnActiveSec=%[1]gs\nOnUnitInactiveSec=%[1]gs\nAccuracySec=1s\n", every)
+	return []byte(b.String())
 }

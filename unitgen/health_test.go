@@ -3,6 +3,8 @@
 package unitgen_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,49 @@ import (
 
 	"github.com/atomic-agent/atomic/unitgen"
 )
+
+const watchedTimer = `# Written by atomic for the container hello. Changes are lost at its next update;
+# systemctl edit atomic-health@hello.timer makes a drop-in that is not.
+[Unit]
+Description=Health checks of container hello
+Documentation=man:atomic-containers(1)
+DefaultDependencies=no
+StopWhenUnneeded=yes
+StartLimitIntervalSec=0
+After=hello.service
+
+[Timer]
+OnActiveSec=90s
+OnUnitInactiveSec=90s
+AccuracySec=1s
+`
+
+func TestHealthTimer(t *testing.T) {
+	_, in := loadCase(t, "testdata/render/hello.txtar")
+	in.Options.HealthOnFailure = "restart"
+	out, err := unitgen.Render(in)
+	if err != nil || out.HealthTimer != nil || !slices.ContainsFunc(out.Warnings, func(w string) bool { return strings.Contains(w, "has no health check") }) {
+		t.Errorf("without a check: %v, %q, %s", err, out.Warnings, out.HealthTimer)
+	}
+	in.Healthcheck = &unitgen.Healthcheck{Test: []string{"CMD", "/c"}, Interval: 90 * time.Second}
+	if out, err = unitgen.Render(in); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(watchedTimer, string(out.HealthTimer)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !strings.Contains(string(out.DropIn), "\nWants=atomic-health@hello.timer\n") {
+		t.Errorf("drop-in: %s", out.DropIn)
+	}
+	in.Healthcheck.Interval = 1
+	if out, err = unitgen.Render(in); err != nil || !strings.Contains(string(out.HealthTimer), "OnUnitInactiveSec=1s\n") {
+		t.Errorf("too often: %v\n%s", err, out.HealthTimer)
+	}
+	in.Options.HealthOnFailure = "stop"
+	if _, err = unitgen.Render(in); err == nil || !strings.Contains(err.Error(), "neither none nor restart") {
+		t.Errorf("an unknown reaction: %v", err)
+	}
+}
 
 func TestHealth(t *testing.T) {
 	defaults := func(command ...string) *unitgen.Health {

@@ -178,7 +178,7 @@ func (r *renderer) busUnitFiles(spec *rspec.Spec) (socket, service []byte) {
 	head("Sockets for machinectl")
 	b.WriteString("StartLimitIntervalSec=0\n") // as often as the container
 	if r.outlives() {
-		outliveSocket(&b)
+		outliveHelper(&b)
 	}
 	fmt.Fprintf(&b, "\n[Socket]\nListenStream=%s/%s\nListenStream=%s\n", busDirectory(name), busSocket, controlSocket(name))
 	b.WriteString("Accept=yes\nSocketMode=0600\nDirectoryMode=0755\nMaxConnections=16\nBacklog=16\nRemoveOnStop=yes\n")

@@ -39,6 +39,9 @@ type Options struct {
 	// SurviveSoftReboot is "yes" if the container stays as it is while the
 	// host's user space restarts; "no" and empty mean that it stops.
 	SurviveSoftReboot string
+	// HealthOnFailure is "restart" if systemd restarts the container when it is
+	// unhealthy; "none" and empty mean that this is reported only.
+	HealthOnFailure string
 }
 
 // options applies the administrator's additions to the configuration.

@@ -239,9 +239,12 @@ func (r *renderer) service(m Manifest, spec *rspec.Spec) {
 	if launched {
 		r.loginBus(spec)
 	}
-	r.out.DropIn = r.dropIn(spec, launched)
 	if launched {
 		r.out.Health = r.health()
+		r.out.HealthTimer = r.healthTimer()
+	}
+	r.out.DropIn = r.dropIn(spec, launched)
+	if launched {
 		r.generateTmpfiles(spec)
 		r.out.MountPoints = r.mountPoints(spec)
 	}

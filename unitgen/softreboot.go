@@ -30,8 +30,8 @@ func outliveMount(b *strings.Builder) {
 	b.WriteString("Conflicts=" + realEnds + "\nBefore=" + realEnds + " umount.target\n")
 }
 
-// outliveSocket are those of a socket: it has no process to be spared.
-func outliveSocket(b *strings.Builder) {
+// outliveHelper are those of a socket or a timer: it has no process to be spared.
+func outliveHelper(b *strings.Builder) {
 	b.WriteString("IgnoreOnIsolate=yes\nConflicts=" + realEnds + "\nBefore=" + realEnds + " shutdown.target\n")
 }
 

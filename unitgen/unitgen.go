@@ -199,8 +199,10 @@ type Output struct {
 	// Command is the program that it executes then, a path in the image.
 	Native  bool
 	Command string
-	// Health is the health check, nil if there is none.
-	Health *Health
+	// Health is the health check, nil if there is none, and HealthTimer the unit
+	// that runs it, atomic-health@NAME.timer.
+	Health      *Health
+	HealthTimer []byte
 
 	// Permissions is what the deployment asks of the host; Missing are the
 	// grants it needs beyond the default profile and Input.Grants.

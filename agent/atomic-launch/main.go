@@ -20,6 +20,7 @@ import (
 
 const usage = `usage: atomic-launch start NAME
        atomic-launch exec [-d | -t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
+       atomic-launch health [--once] NAME
        atomic-launch bus NAME
        atomic-launch cleanup NAME | --all
        atomic-launch register --pending
@@ -54,6 +55,10 @@ func run(ctx context.Context, args []string) error {
 		return start(ctx, rest[0])
 	case verb == "exec":
 		return execute(rest)
+	case verb == "health" && len(rest) == 1:
+		return newLauncher().Health(ctx, rest[0])
+	case verb == "health" && len(rest) == 2 && rest[0] == "--once":
+		return newLauncher().HealthOnce(ctx, rest[1])
 	case verb == "notify" && len(rest) == 1:
 		return forward(rest[0])
 	case verb == "run":
@@ -80,6 +85,7 @@ func run(ctx context.Context, args []string) error {
 func exit(err error) int {
 	var created *launch.ExitError
 	var ended exitCode
+	var ill *launch.UnhealthyError
 	switch {
 	case err == nil:
 		return 0
@@ -90,6 +96,9 @@ func exit(err error) int {
 		return created.Code // the creator has said why
 	case errors.As(err, &ended):
 		return int(ended)
+	case errors.As(err, &ill) && len(os.Args) > 2 && os.Args[2] == "--once":
+		fmt.Println(ill.Answer) // for whoever waits
+		return 1
 	}
 	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
 	if h := hint.Of(err); h != "" {

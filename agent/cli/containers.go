@@ -82,6 +82,7 @@ type containerExtra struct {
 	Exception  bool   `json:"exception"`
 	Verified   bool   `json:"verified"`
 	Unsettled  bool   `json:"unsettled"`
+	Health     string `json:"health,omitempty"`
 	Problem    string `json:"problem,omitempty"`
 }
 
@@ -100,7 +101,7 @@ func containerColumns() []column {
 		{"NAME", 10, "", func(c *install.Container) string { return c.Name }},
 		{"COMMAND", 10, "command", func(c *install.Container) string { return c.Command }},
 		{"CREATED", 16, "created", created},
-		{"STATE", 10, "state", func(c *install.Container) string { return c.State }},
+		{"STATE", 20, "state", state},
 		{"BACKEND", 10, "backend", func(*install.Container) string { return backend }},
 		{"RUNTIME", 10, "runtime", func(c *install.Container) string { return c.Runtime }},
 	}
@@ -108,6 +109,14 @@ func containerColumns() []column {
 
 // backend is the word that the original tool has for system containers.
 const backend = "ostree"
+
+// state is the state, with what the health checks say.
+func state(c *install.Container) string {
+	if c.Health == "" {
+		return c.State
+	}
+	return c.State + " (" + string(c.Health) + ")"
+}
 
 func created(c *install.Container) string {
 	if c.Created.IsZero() {
@@ -157,7 +166,7 @@ func containersJSON(list []install.Container) []containerJSON {
 			State: c.State, Backend: backend, Runtime: c.Runtime, Running: c.State == "running",
 			Atomic: containerExtra{
 				Generation: c.Generation, Signature: c.Signature.Verdict, Exception: c.Signature.Exception,
-				Verified: c.Verified, Unsettled: c.Unsettled, Problem: c.Problem,
+				Verified: c.Verified, Unsettled: c.Unsettled, Health: string(c.Health), Problem: c.Problem,
 			},
 		}
 		if !c.Created.IsZero() {

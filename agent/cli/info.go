@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,10 +56,14 @@ func runInfo(ctx context.Context, g *globals, o *infoOptions, what string) error
 		return err
 	}
 	if g.json {
-		return printJSON(g, map[string]any{
+		all := map[string]any{
 			"image": d.Image, "digest": d.Digest, "labels": d.Labels, "record": d.Record,
 			"variables": variablesJSON(d),
-		})
+		}
+		if d.Health.Status != "" {
+			all["health"] = d.Health
+		}
+		return printJSON(g, all)
 	}
 	fmt.Fprintf(g.Out, "Image Name: %s\nDigest: %s\n", d.Image, d.Digest)
 	for _, k := range slices.Sorted(maps.Keys(d.Labels)) {
@@ -143,6 +148,7 @@ func printRecord(g *globals, d *install.Description) {
 	if o := r.Atomic.Options; o != nil && o.Isolation != "" {
 		fmt.Fprintf(g.Out, "Isolation: %s\n", o.Isolation)
 	}
+	printHealth(g, d)
 	if o := r.Atomic.Options; o != nil && o.SurviveSoftReboot == "yes" {
 		fmt.Fprintln(g.Out, "Soft reboot: survives")
 	}
@@ -164,6 +170,27 @@ func printRecord(g *globals, d *install.Description) {
 	}
 	for _, f := range r.InstalledFiles {
 		fmt.Fprintf(g.Out, "Host file: %s\n", f)
+	}
+}
+
+// printHealth prints how the health of a container is watched, and the last
+// answer.
+func printHealth(g *globals, d *install.Description) {
+	h := d.Record.Atomic.Start.Health
+	if h == nil {
+		return
+	}
+	reaction := "none"
+	if o := d.Record.Atomic.Options; o != nil && o.HealthOnFailure != "" {
+		reaction = o.HealthOnFailure
+	}
+	fmt.Fprintf(g.Out, "Health check: %q every %v, on failure: %s\n", h.Test, time.Duration(h.Interval)*time.Millisecond, reaction)
+	if s := d.Health; s.Status != "" {
+		fmt.Fprintf(g.Out, "Health: %s", s.Status)
+		if s.Answer != "" {
+			fmt.Fprintf(g.Out, ", %d failed in a row: %q", s.Failures, s.Answer)
+		}
+		fmt.Fprintln(g.Out)
 	}
 }
 

@@ -30,6 +30,7 @@ func (r runDir) newRelay() string             { return r.relay() + ".new" }
 func (r runDir) credentials() string          { return filepath.Join(r.host(), "credentials") }
 func (r runDir) init() string                 { return filepath.Join(string(r), "init") }
 func (r runDir) pid() string                  { return filepath.Join(string(r), "pid") }
+func (r runDir) health() string               { return filepath.Join(string(r), "health") }
 func (r runDir) pending() string              { return filepath.Join(string(r), "unregistered") }
 
 // prepare makes the directories that both halves of the launcher need. systemd

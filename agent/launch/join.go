@@ -24,6 +24,7 @@ type joined struct {
 	d         *deployment
 	container *libcontainer.Container
 	init      int       // PID of the container's init
+	started   uint64    // when that was, in ticks
 	cgroup    string    // of the payload
 	root      rootFiles // what the container sees as /
 }
@@ -66,7 +67,7 @@ func (l Launcher) join(name string) (*joined, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open container %q: %w", name, err)
 	}
-	j := &joined{d: d, container: c, init: state.InitProcessPid, cgroup: state.CgroupPaths[""]}
+	j := &joined{d: d, container: c, init: state.InitProcessPid, started: state.InitProcessStartTime, cgroup: state.CgroupPaths[""]}
 	if err := setCgroupManager(c, unitCgroup{j.cgroup}); err != nil {
 		return nil, err
 	}

@@ -123,6 +123,8 @@ type Options struct {
 	Isolation string `json:"isolation,omitempty"`
 	// SurviveSoftReboot is "yes" or "no".
 	SurviveSoftReboot string `json:"surviveSoftReboot,omitempty"`
+	// HealthOnFailure is "none" or "restart"; empty means "none".
+	HealthOnFailure string `json:"healthOnFailure,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.

@@ -43,6 +43,7 @@ func helloImages() []Image {
 		variant("limits", "MemoryMax=, TasksMax= and CPUQuota= in the template; FLAGS=-alloc=256 breaks the first", "hello", "hello-limits"),
 		health(variant("health", "hello:notify with a health check that passes", "hello"), "CMD", "/usr/bin/wget", "-qO-", "http://127.0.0.1:8080/"),
 		health(variant("sick", "hello:notify with a health check that fails: an update to it must be taken back", "hello"), "CMD-SHELL", "echo hello is sick; exit 1"),
+		watched(variant("watched", "hello:notify whose health is what the files /tmp/sick and /tmp/slow say", "hello")),
 		variant("wanted", "another [Install] section, another default", "hello", "hello-wanted"),
 		variant("type", "TYPE=, WATCHDOG=, REMAIN= and USER= of the template's unit are values", "hello", "hello-type"),
 		plain(variant("plain", "no /exports: entrypoint, user, volume, ports, stop signal from the configuration")),
@@ -76,6 +77,16 @@ func plain(i Image) Image {
 
 func health(i Image, test ...string) Image {
 	i.Config.Healthcheck = &v1.HealthConfig{Test: test, Interval: 200 * time.Millisecond, Timeout: 5 * time.Second, StartPeriod: time.Second, Retries: 2}
+	return i
+}
+
+// watched has a health check that nobody but a test runs: its timer does not
+// elapse in a test's time.
+func watched(i Image) Image {
+	i.Config.Healthcheck = &v1.HealthConfig{
+		Test:     []string{"CMD-SHELL", "[ ! -e /tmp/slow ] || sleep 600; [ ! -e /tmp/sick ] || { echo hello is sick; exit 1; }"},
+		Interval: time.Hour, Timeout: time.Second, Retries: 2,
+	}
 	return i
 }
 

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/atomic-agent/atomic/install/intent"
+	"github.com/atomic-agent/atomic/internal/paths"
+)
+
+// The units behind a container's login bus.
+func busSocket(name string) string  { return name + "-bus.socket" }
+func busService(name string) string { return name + "-bus@.service" }
+
+// The units of its health check.
+func healthTimer(name string) string   { return "atomic-health@" + name + ".timer" }
+func healthService(name string) string { return "atomic-health@" + name + ".service" }
+
+// stopHelpers ends the login bus and the health checks of a container whose
+// units are about to go or have changed; its next start brings them back.
+func (a *Agent) stopHelpers(ctx context.Context, in *intent.Intent) error {
+	for _, unit := range []string{busSocket(in.Name), healthTimer(in.Name)} {
+		file := filepath.Join(paths.Host{}.Units(), unit)
+		for _, s := range in.Steps {
+			if s.Path != file || s.Before == s.After {
+				continue
+			}
+			if err := a.sd.Stop(ctx, unit); err != nil {
+				return err
+			}
+			if unit == healthTimer(in.Name) {
+				a.forgetFailures(ctx, unit, healthService(in.Name))
+			}
+		}
+	}
+	return nil
+}
+
+// forgetFailures makes systemd forget that units have failed, once that says
+// nothing any more.
+func (a *Agent) forgetFailures(ctx context.Context, units ...string) {
+	for _, unit := range units {
+		if err := a.sd.ResetFailed(ctx, unit); err != nil {
+			a.log.Debug("reset unit, ignoring", "unit", unit, "err", err)
+		}
+	}
+}
+
+// removeHelpers ends them for a container that goes away, with the directory of
+// the bus.
+func (a *Agent) removeHelpers(ctx context.Context, in *intent.Intent) error {
+	if err := a.stopHelpers(ctx, in); err != nil {
+		return err
+	}
+	a.forgetFailures(ctx, busSocket(in.Name))
+	dir := a.host.Bus(in.Name)
+	// A socket that was stopped while it was masked is still there.
+	for _, path := range []string{filepath.Join(dir, "system_bus_socket"), dir, a.host.Control(in.Name)} {
+		if err := os.Remove(path); err != nil && !gone(err) && !errors.Is(err, syscall.ENOTEMPTY) {
+			return fmt.Errorf("remove the login bus: %w", err)
+		}
+	}
+	return nil
+}

@@ -201,6 +201,9 @@ func (a *Agent) onceFromImage(ctx context.Context, once *Once, o OnceOptions) er
 	}
 	defer hold.Abort()
 	p := &prepared{txn: txn, d: &deployment{host: a.host, name: o.Name}}
+	if p.runtime, err = a.chooseRuntime(ctx, o.Add); err != nil {
+		return err
+	}
 	if p.pulled, p.img, err = a.fetch(ctx, txn, o.Source); err != nil {
 		return err
 	}
@@ -240,7 +243,10 @@ func (a *Agent) writeOnce(once *Once, o OnceOptions, rec *record.Record, config,
 	rec.Atomic.Name, rec.Atomic.Generation = once.Name, 0
 	rec.Atomic.Units, rec.Atomic.Directories, rec.Atomic.ConfigSHA256 = []record.File{}, nil, fileSum(config)
 	start := &rec.Atomic.Start
-	start.Unit, start.MountUnit, start.Engine, start.PlanSHA256, start.Health = once.Name+".service", "", "oci", "", nil
+	start.Unit, start.MountUnit, start.PlanSHA256, start.Health = once.Name+".service", "", "", nil
+	if start.Runtime == nil {
+		start.Engine = "oci" // plans are for what is started often
+	}
 	start.Bus = false
 	if !o.Service {
 		start.Notify, start.NotifyPath, start.Register = "launcher", "", false

@@ -17,15 +17,15 @@ func optionsOf(rec *record.Record) unitgen.Options {
 	if o == nil {
 		return unitgen.Options{}
 	}
-	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot, HealthOnFailure: o.HealthOnFailure}
+	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot, HealthOnFailure: o.HealthOnFailure, Runtime: o.Runtime}
 }
 
 // recordOptions is the record's form of the same.
 func recordOptions(o unitgen.Options) *record.Options {
-	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS)+len(o.Init)+len(o.Isolation)+len(o.SurviveSoftReboot)+len(o.HealthOnFailure) == 0 {
+	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS)+len(o.Init)+len(o.Isolation)+len(o.SurviveSoftReboot)+len(o.HealthOnFailure)+len(o.Runtime) == 0 {
 		return nil
 	}
-	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot, HealthOnFailure: o.HealthOnFailure}
+	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot, HealthOnFailure: o.HealthOnFailure, Runtime: o.Runtime}
 }
 
 // addOptions joins additions: a later one takes the place of an earlier one
@@ -40,6 +40,7 @@ func addOptions(old, o unitgen.Options) unitgen.Options {
 		UserNS:     cmp.Or(o.UserNS, old.UserNS),
 		Init:       cmp.Or(o.Init, old.Init),
 		Isolation:  cmp.Or(o.Isolation, old.Isolation),
+		Runtime:    cmp.Or(o.Runtime, old.Runtime),
 
 		SurviveSoftReboot: cmp.Or(o.SurviveSoftReboot, old.SurviveSoftReboot),
 		HealthOnFailure:   cmp.Or(o.HealthOnFailure, old.HealthOnFailure),

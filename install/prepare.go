@@ -69,6 +69,8 @@ type prepared struct {
 	// files are the content of the deployment's directory, by relative name.
 	files map[string]unitgen.HostFile
 	unit  string // name of the mount unit
+	// runtime makes the container; nil if the launcher does.
+	runtime *ociRuntime
 }
 
 // request is what prepare needs to know.
@@ -136,6 +138,9 @@ func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.I
 func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepared, error) {
 	p := &prepared{txn: txn}
 	var err error
+	if p.runtime, err = a.chooseRuntime(ctx, r.add); err != nil {
+		return nil, err
+	}
 	if p.pulled, p.img, err = a.fetch(ctx, txn, r.source); err != nil {
 		return nil, err
 	}
@@ -165,6 +170,9 @@ func (a *Agent) render(ctx context.Context, p *prepared, r request, dir string) 
 			return err
 		}
 	}
+	if p.runtime != nil {
+		in.Runtime = p.runtime.Path
+	}
 	if in.Options.SurviveSoftReboot == "yes" {
 		if err := a.checkSoftReboot(ctx); err != nil {
 			return err
@@ -174,6 +182,9 @@ func (a *Agent) render(ctx context.Context, p *prepared, r request, dir string) 
 		in.Host.Starter = "" // plans are for what is started often
 	}
 	if p.out, err = unitgen.Render(*in); err != nil {
+		return err
+	}
+	if err := p.runtime.check(p.out); err != nil {
 		return err
 	}
 	for _, w := range p.out.Warnings {
@@ -279,6 +290,10 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 		rec.Atomic.Start = record.Start{
 			Unit: r.name + ".service", MountUnit: p.unit, StopSignal: out.StopSignal,
 			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Bus: out.Bus, Engine: "oci",
+		}
+		if p.runtime != nil {
+			rec.Runtime = p.runtime.Path
+			rec.Atomic.Start.Engine, rec.Atomic.Start.Runtime = "runtime", &p.runtime.Runtime
 		}
 		if out.Native {
 			rec.Atomic.Start.Engine, rec.Atomic.Start.Register = unitgen.IsolationNative, false

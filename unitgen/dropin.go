@@ -140,8 +140,9 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		// Little has to run after a stop, and running anything then takes longer
 		// than the stop itself. systemd removes the run-time directory, machined
 		// forgets a stopped unit's machine, and a start replaces what a crash
-		// left. Hooks are the exception, and a restart that is long in coming.
-		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 || r.in.Host.Machined && r.restartsLate() {
+		// left. Hooks are the exception, a restart that is long in coming, and a
+		// runtime that wants to be told.
+		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 || r.in.Host.Machined && r.restartsLate() || r.in.Runtime != "" {
 			line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
 		}
 	}

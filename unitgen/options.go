@@ -42,7 +42,14 @@ type Options struct {
 	// HealthOnFailure is "restart" if systemd restarts the container when it is
 	// unhealthy; "none" and empty mean that this is reported only.
 	HealthOnFailure string
+	// Runtime is the absolute path of the OCI runtime that makes the container;
+	// OwnRuntime, and empty if the host's configuration names none, mean that
+	// the launcher does.
+	Runtime string
 }
+
+// OwnRuntime is the Runtime that is none but atomic itself.
+const OwnRuntime = "atomic"
 
 // options applies the administrator's additions to the configuration.
 func (r *renderer) options(spec *rspec.Spec) {

@@ -86,7 +86,7 @@ func Render(in Input) (*Output, error) {
 // starter chooses the program that the unit executes: the one for plans, if the
 // configuration can have one.
 func (r *renderer) starter(spec *rspec.Spec) {
-	if r.in.Host.Starter == "" || spec == nil || r.isolation() == IsolationNative {
+	if r.in.Host.Starter == "" || spec == nil || r.isolation() == IsolationNative || r.in.Runtime != "" {
 		return
 	}
 	if _, err := plan.Compile(spec); err == nil {

@@ -55,6 +55,10 @@ type Input struct {
 	// Grants are the host permissions the administrator allowed.
 	Grants []string
 
+	// Runtime is the absolute path of another OCI runtime, which the launcher
+	// has make the container; "" if it does so itself.
+	Runtime string
+
 	// IDs are for the container's user namespace, if it gets one; nil where
 	// Host.NoUserNS says why there is none.
 	IDs *IDRange

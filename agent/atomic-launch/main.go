@@ -93,19 +93,24 @@ func exit(err error) int {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	case errors.As(err, &created):
-		return created.Code // the creator has said why
+		return created.Code // the reason has been told
 	case errors.As(err, &ended):
 		return int(ended)
 	case errors.As(err, &ill) && len(os.Args) > 2 && os.Args[2] == "--once":
 		fmt.Println(ill.Answer) // for whoever waits
 		return 1
 	}
-	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
-	if h := hint.Of(err); h != "" {
-		fmt.Fprintf(os.Stderr, "atomic: hint: %s\n", h)
-	}
+	report(err)
 	if errors.Is(err, launch.ErrNotInstalled) {
 		return 3
 	}
 	return 1
+}
+
+// report tells people why something failed.
+func report(err error) {
+	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
+	if h := hint.Of(err); h != "" {
+		fmt.Fprintf(os.Stderr, "atomic: hint: %s\n", h)
+	}
 }

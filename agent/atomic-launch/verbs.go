@@ -30,6 +30,7 @@ func newLauncher() launch.Launcher {
 		Host:   host(),
 		Log:    slog.New(journal.New(os.Stderr)),
 		Notify: os.Getenv("NOTIFY_SOCKET"),
+		Report: report,
 	}
 }
 

@@ -18,6 +18,7 @@ func additionFlags(f *pflag.FlagSet, o *unitgen.Options) {
 	f.StringVar(&o.UserNS, "userns", "", "whether an image without a configuration gets a user namespace: `auto` or host")
 	f.StringArrayVar(&o.Properties, "property", nil, "set any property of the unit, limits for example, `KEY=VALUE`; can be repeated")
 	f.StringVar(&o.Isolation, "isolation", "", "who isolates the container, and how far: `oci` (the default), native or fly")
+	f.StringVar(&o.Runtime, "runtime", "", "have another OCI runtime make the container, an absolute `PATH`, or atomic")
 	f.StringVar(&o.SurviveSoftReboot, "survive-soft-reboot", "", "whether the container runs on while systemctl soft-reboot restarts the host's user space: yes or `no`")
 	f.Lookup("survive-soft-reboot").NoOptDefVal = "yes"
 	f.StringVar(&o.HealthOnFailure, "health-on-failure", "", "what happens when the image's health check says that the container is unhealthy: `none` (it is reported) or restart")

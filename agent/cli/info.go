@@ -148,6 +148,9 @@ func printRecord(g *globals, d *install.Description) {
 	if o := r.Atomic.Options; o != nil && o.Isolation != "" {
 		fmt.Fprintf(g.Out, "Isolation: %s\n", o.Isolation)
 	}
+	if rt := r.Atomic.Start.Runtime; rt != nil {
+		fmt.Fprintf(g.Out, "Runtime: %s\n", rt.Path)
+	}
 	printHealth(g, d)
 	if o := r.Atomic.Options; o != nil && o.SurviveSoftReboot == "yes" {
 		fmt.Fprintln(g.Out, "Soft reboot: survives")

@@ -59,7 +59,6 @@ type installOptions struct {
 	display       bool
 	systemPackage string
 	rootfs        string
-	runtime       string
 	storage       string
 }
 
@@ -90,7 +89,6 @@ func newInstallCommand(g *globals) *cobra.Command {
 	f.BoolVar(&o.display, "dry-run", false, "the same as --display")
 	f.StringVar(&o.systemPackage, "system-package", "auto", "accepted: auto, no")
 	f.StringVar(&o.rootfs, "rootfs", "", "not supported")
-	f.StringVar(&o.runtime, "runtime", "", "not supported")
 	storageFlag(f, &o.storage)
 	g.jsonFlag(f)
 	o.flags(f)
@@ -104,8 +102,6 @@ func (o *installOptions) check() error {
 		return hint.New(errors.New("--user does not work: containers are services of the system"), "run this as root, with --system")
 	case o.rootfs != "":
 		return hint.New(errors.New("--rootfs is not supported: a root file system is an image in the store"), "push it to a registry and install it from there")
-	case o.runtime != "":
-		return hint.New(fmt.Errorf("Cannot install the container: the runtime %s is not installed", o.runtime), "atomic brings its own; leave --runtime out") //nolint:staticcheck // the wording is part of the contract
 	case o.systemPackage != "auto" && o.systemPackage != "no":
 		return hint.New(fmt.Errorf("--system-package=%s is not supported", o.systemPackage), "host files are installed directly; leave the option out")
 	}

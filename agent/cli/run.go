@@ -21,8 +21,7 @@ import (
 
 type runOptions struct {
 	sourceOptions
-	name, storage, runtime string
-	pull                   string
+	name, storage, pull    string
 	set, grants            []string
 	add                    unitgen.Options
 	detach, transient, tty bool
@@ -51,7 +50,6 @@ func newRunCommand(g *globals) *cobra.Command {
 	f.BoolVar(&o.transient, "transient", false, "run an image as a service until it stops")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal (it has one if standard input is one)")
 	f.BoolP("interactive", "i", false, "accepted; standard input is always connected")
-	f.StringVar(&o.runtime, "runtime", "", "not supported")
 	g.jsonFlag(f)
 	additionFlags(f, &o.add)
 	pullFlag(f, &o.pull, install.Missing)
@@ -61,9 +59,6 @@ func newRunCommand(g *globals) *cobra.Command {
 }
 
 func runRun(ctx context.Context, g *globals, o *runOptions, what string, command []string) error {
-	if o.runtime != "" {
-		return hint.New(fmt.Errorf("--runtime is not supported"), "atomic brings its own; leave --runtime out")
-	}
 	if err := checkStorage(o.storage); err != nil {
 		return err
 	}

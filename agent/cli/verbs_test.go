@@ -54,7 +54,7 @@ func TestRefusals(t *testing.T) {
 		{"run --json etcd true", 2, "--json excludes a command that runs in the foreground"},
 		{"containers update --all --userns host", 1, "--all excludes"},
 		{"install --user etcd", 1, "--user does not work"},
-		{"install --runtime /bin/x etcd", 1, "Cannot install the container: the runtime /bin/x is not installed"},
+		{"install --runtime /bin/x --name other etcd", 1, "Cannot install the container: the runtime /bin/x is not installed"},
 		{"install --rootfs /x etcd", 1, "--rootfs is not supported"},
 		{"install --storage docker etcd", 1, "no storage"},
 		{"install --system-package yes etcd", 1, "is not supported"},

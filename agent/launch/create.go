@@ -38,6 +38,9 @@ func (l Launcher) Create(name string, twin *os.File) error {
 	if err != nil {
 		return err
 	}
+	if d.rec.Atomic.Start.Runtime != nil {
+		return l.createByRuntime(d, run, unit, twin)
+	}
 	cfg, payload, err := l.payload(d)
 	if err != nil {
 		return err

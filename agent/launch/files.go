@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,6 +29,9 @@ func (r runDir) host() string                 { return filepath.Join(string(r), 
 func (r runDir) relay() string                { return filepath.Join(r.host(), "notify") }
 func (r runDir) newRelay() string             { return r.relay() + ".new" }
 func (r runDir) credentials() string          { return filepath.Join(r.host(), "credentials") }
+func (r runDir) runtime() string              { return filepath.Join(string(r), "runtime") }
+func (r runDir) runtimeState() string         { return filepath.Join(string(r), "r") }
+func (r runDir) bundle() string               { return filepath.Join(string(r), "bundle") }
 func (r runDir) init() string                 { return filepath.Join(string(r), "init") }
 func (r runDir) pid() string                  { return filepath.Join(string(r), "pid") }
 func (r runDir) health() string               { return filepath.Join(string(r), "health") }
@@ -87,8 +91,10 @@ func (r runDir) reconcile(name string) error {
 	if alive {
 		return fmt.Errorf("container %q: %w", name, errRunning)
 	}
-	if err := errors.Join(os.RemoveAll(r.container(name)), os.RemoveAll(r.init())); err != nil {
-		return fmt.Errorf("remove leftovers: %w", err)
+	for _, left := range []string{r.container(name), r.init(), r.runtime(), r.runtimeState(), r.bundle()} {
+		if err := os.RemoveAll(left); err != nil {
+			return fmt.Errorf("remove leftovers: %w", err)
+		}
 	}
 	return nil
 }
@@ -104,7 +110,24 @@ func (r runDir) alive(name string) (bool, error) {
 	return false, nil
 }
 
-// initState is init of a container that was started by its plan. The keys are
+// credentialsInside is where the container sees the unit's credentials. The
+// mount point has to exist already or be below something writable: the host
+// directory of a relayed notification socket, or a tmpfs over /run.
+func (r runDir) credentialsInside(notifyPath string, tmpfsRun bool) (string, error) {
+	if notifyPath == "" {
+		if !tmpfsRun {
+			return "", errNoMountPoint
+		}
+		return "/run/host/credentials", nil
+	}
+	if err := os.MkdirAll(r.credentials(), 0o755); err != nil {
+		return "", err
+	}
+	return path.Join(path.Dir(notifyPath), "credentials"), nil
+}
+
+// initState is init of a container that was started by its plan or by another
+// runtime. The keys are
 // those that libcontainer has in its own state.
 type initState struct {
 	Version int    `json:"version"`

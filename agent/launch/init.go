@@ -20,7 +20,7 @@ type hello struct {
 	Digest string `json:"digest"`
 }
 
-// ExitError is a creator that failed. It has said why on stderr.
+// ExitError is a start that failed. Somebody has said why on stderr.
 type ExitError struct{ Code int }
 
 func (e *ExitError) Error() string {

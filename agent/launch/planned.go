@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"syscall"
 
@@ -185,15 +184,9 @@ func (l Launcher) passOn(d *deployment, p *plan.Plan, run runDir, listen int) {
 
 // planCredentials adds the mount of the unit's credentials to a plan.
 func planCredentials(p *plan.Plan, source, notifyPath string, run runDir) (string, error) {
-	target := "/run/host/credentials"
-	switch {
-	case notifyPath != "":
-		if err := os.MkdirAll(run.credentials(), 0o755); err != nil {
-			return "", err
-		}
-		target = path.Join(path.Dir(notifyPath), "credentials")
-	case !planned(p, "/run", "tmpfs"):
-		return "", errNoMountPoint
+	target, err := run.credentialsInside(notifyPath, planned(p, "/run", "tmpfs"))
+	if err != nil {
+		return "", err
 	}
 	p.Mounts = append(p.Mounts, plan.Mount{
 		Type: "bind", Source: source, Target: target,

@@ -141,19 +141,11 @@ var rlimits = map[string]int{
 }
 
 // mountCredentials makes the unit's credentials visible in the container and
-// returns their directory there. The mount point has to exist already or be
-// below something writable: the host directory of a relayed notification
-// socket, or a tmpfs over /run.
+// returns their directory there.
 func mountCredentials(cfg *configs.Config, source, notifyPath string, run runDir) (string, error) {
-	target := "/run/host/credentials"
-	switch {
-	case notifyPath != "":
-		if err := os.MkdirAll(run.credentials(), 0o755); err != nil {
-			return "", err
-		}
-		target = path.Join(path.Dir(notifyPath), "credentials")
-	case !hasMount(cfg, "/run", "tmpfs"):
-		return "", errNoMountPoint
+	target, err := run.credentialsInside(notifyPath, hasMount(cfg, "/run", "tmpfs"))
+	if err != nil {
+		return "", err
 	}
 	cfg.Mounts = append(cfg.Mounts, &configs.Mount{
 		Source: source, Destination: target, Device: "bind",

@@ -36,6 +36,8 @@ type Launcher struct {
 	Registrar Registrar
 	// Notify is the address of systemd's notification socket, or empty.
 	Notify string
+	// Report tells people why a start failed.
+	Report func(error)
 }
 
 // Start is one start of a container, seen by the launcher. The creator is its
@@ -86,19 +88,33 @@ func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator
 	defer inside.close()
 	adopted, err := l.handOver(run, init)
 	if err != nil {
-		init.kill()
-		return err
+		return l.fail(init, err)
 	}
 	l.register(ctx, run, d, init)
 	if err := init.await(adopted); err != nil {
-		init.kill()
-		return err
+		return l.fail(init, err)
 	}
-	if err := init.release(run.fifo(name)); err != nil {
-		init.kill()
-		return fmt.Errorf("release container %q: %w", name, err)
+	if err := l.release(run, d, init); err != nil {
+		return l.fail(init, fmt.Errorf("release container %q: %w", name, err))
 	}
 	return l.waitReady(run, d, init, inside)
+}
+
+// release lets init execute the payload.
+func (l Launcher) release(run runDir, d *deployment, init *initProcess) error {
+	if d.rec.Atomic.Start.Runtime != nil {
+		return startByRuntime(run, d.name)
+	}
+	return init.release(run.fifo(d.name))
+}
+
+// fail ends an init that may be the unit's main process already. The reason is
+// told first: once the main process has exited, systemd kills whoever would
+// still tell it.
+func (l Launcher) fail(init *initProcess, err error) error {
+	l.Report(err)
+	init.kill()
+	return &ExitError{1}
 }
 
 // listen puts a notification socket where the payload looks for one. The

@@ -47,7 +47,7 @@ func (l Launcher) statement(m *tpm.Measurer, d *deployment) (tpm.Start, error) {
 	if err != nil {
 		return tpm.Start{}, err
 	}
-	return tpm.Start{
+	start := tpm.Start{
 		Name: d.name,
 		Image: tpm.StartImage{
 			Ref: d.rec.Image, Manifest: a.ManifestDigest, Index: a.IndexDigest, Config: a.ConfigDigest,
@@ -61,5 +61,13 @@ func (l Launcher) statement(m *tpm.Measurer, d *deployment) (tpm.Start, error) {
 		Unit:   units,
 		Values: values,
 		Agent:  tpm.StartAgent{Version: version.Version, SHA256: self},
-	}, nil
+	}
+	if rt := a.Start.Runtime; rt != nil {
+		sum, err := hashFile(l.Host.Path(rt.Path))
+		if err != nil {
+			return tpm.Start{}, fmt.Errorf("read runtime: %w", err)
+		}
+		start.Runtime = &tpm.StartFile{Path: rt.Path, SHA256: sum}
+	}
+	return start, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func unitFiles(host paths.Host, unit string) ([]tpm.StartFile, error) {
 	var files []tpm.StartFile
 	for _, dir := range unitPath {
 		file := filepath.Join(dir, unit)
-		sum, err := hashUnit(host.Path(file))
+		sum, err := hashFile(host.Path(file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -51,7 +52,7 @@ func unitFiles(host paths.Host, unit string) ([]tpm.StartFile, error) {
 		return nil, fmt.Errorf("read drop-ins: %w", err)
 	}
 	for _, file := range dropins {
-		sum, err := hashUnit(host.Path(file))
+		sum, err := hashFile(host.Path(file))
 		if err != nil {
 			return nil, fmt.Errorf("read drop-in: %w", err)
 		}
@@ -108,12 +109,16 @@ func dropInDirs(unit string) []string {
 	return append(dirs, strings.TrimPrefix(ext, ".")+".d")
 }
 
-// hashUnit hashes the file a unit's name leads to.
-func hashUnit(path string) (string, error) {
-	data, err := os.ReadFile(path)
+// hashFile hashes the file a name leads to.
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -144,10 +144,13 @@ func (r *Record) checkStart() error {
 	default:
 		return fmt.Errorf("notify %q is none of relay, filter, raw and launcher", s.Notify)
 	}
+	if s.Engine == "runtime" != (s.Runtime != nil) || s.Runtime != nil && !cleanAbs(s.Runtime.Path) {
+		return fmt.Errorf("engine %q does not go with its runtime", s.Engine)
+	}
 	switch {
-	case (s.Engine == "oci" || s.Engine == "native") && s.PlanSHA256 == "":
+	case (s.Engine == "oci" || s.Engine == "native" || s.Engine == "runtime") && s.PlanSHA256 == "":
 	case s.Engine == "plan" && isHex(s.PlanSHA256):
-	case s.Engine != "oci" && s.Engine != "plan" && s.Engine != "native":
+	case s.Engine != "oci" && s.Engine != "plan" && s.Engine != "native" && s.Engine != "runtime":
 		return fmt.Errorf("engine %q is unknown", s.Engine)
 	default:
 		return fmt.Errorf("engine %q does not go with planSHA256 %q", s.Engine, s.PlanSHA256)

@@ -125,6 +125,8 @@ type Options struct {
 	SurviveSoftReboot string `json:"surviveSoftReboot,omitempty"`
 	// HealthOnFailure is "none" or "restart"; empty means "none".
 	HealthOnFailure string `json:"healthOnFailure,omitempty"`
+	// Runtime is the absolute path of another OCI runtime, or "atomic" for none.
+	Runtime string `json:"runtime,omitempty"`
 }
 
 // Rootfs identifies the root file system of a deployment.
@@ -183,14 +185,33 @@ type Start struct {
 	// /run/dbus.
 	Bus bool `json:"bus,omitempty"`
 	// Engine is "plan" if the deployment has a compiled plan, "native" if
-	// systemd itself does everything, else "oci".
+	// systemd itself does everything, "runtime" if Runtime makes the container,
+	// else "oci".
 	Engine string `json:"engine"`
+	// Runtime is another program that makes the container; nil if none does.
+	Runtime *Runtime `json:"runtime,omitempty"`
 	// Health is the image's health check, nil if it has none.
 	Health *Health `json:"health,omitempty"`
 	// PlanSHA256 is the SHA-256 in hex of the deployment's plan.
 	PlanSHA256 string `json:"planSHA256,omitempty"`
 	// Measure overrides the host's measurement mode: "", "off", "try" or "require".
 	Measure string `json:"measure,omitempty"`
+}
+
+// The kinds of runtimes: those that can be told to leave the payload in its
+// unit's cgroup, and those of which nothing is known.
+const (
+	Crun         = "crun"
+	Runc         = "runc"
+	OtherRuntime = "other"
+)
+
+// Runtime is an OCI runtime.
+type Runtime struct {
+	// Path is absolute.
+	Path string `json:"path"`
+	// Kind is Crun, Runc or OtherRuntime, as it said of itself at installation.
+	Kind string `json:"kind"`
 }
 
 // Health is how to find out whether the payload does its work.

@@ -51,6 +51,8 @@ func TestReadRefuses(t *testing.T) {
 		{"unit path climbs", "/etc/systemd/system.attached/etcd.service", "/etc/../etcd.service", "clean absolute"},
 		{"file without checksum", `"/usr/local/bin/etcdctl":`, `"/usr/local/bin/other":`, "checksum"},
 		{"engine", `"engine": "oci"`, `"engine": "x"`, "engine"},
+		{"runtime", `"engine": "oci"`, `"engine": "runtime"`, "engine"},
+		{"runtime of another engine", `"engine": "oci"`, `"engine": "oci", "runtime": {"path": "/x", "kind": "crun"}`, "engine"},
 		{"notify", `"notify": "relay"`, `"notify": "all"`, "notify"},
 	}
 	for _, tt := range tests {

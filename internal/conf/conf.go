@@ -94,6 +94,9 @@ const (
 type Launch struct {
 	// Engine says how containers are started.
 	Engine Engine
+	// Runtime is the absolute path of an OCI runtime that makes the containers,
+	// or empty.
+	Runtime string
 }
 
 // Default returns the configuration of a host that says nothing.

@@ -90,6 +90,7 @@ func TestLoadProblems(t *testing.T) {
 		{"register owned", "[TPM]\nRegister=pcr:15\n", ":2: Register=pcr:15: PCR 15 belongs to another owner or can be reset; use pcr:8 (or 12, 13, 14)"},
 		{"device", "[TPM]\nDevice=tpm0\n", ":2: Device=tpm0: must be an absolute path or unix:/path"},
 		{"engine", "[Launch]\nEngine=crun\n", ":2: Engine=crun: must be plan or oci"},
+		{"runtime", "[Launch]\nRuntime=crun\n", ":2: Runtime=crun: must be an absolute path"},
 		{"keep", "[Install]\nKeep=0\n", ":2: Keep=0: must be a number from 1"},
 		{"bool", "[Machined]\nRegister=maybe\n", ":2: Register=maybe: must be yes or no"},
 	}

@@ -28,6 +28,7 @@ var keys = []key{
 	field("Install", "Keep", func(c *Config) *int { return &c.Install.Keep }, parseKeep),
 	field("Machined", "Register", func(c *Config) *bool { return &c.Machined.Register }, parseBool),
 	field("Launch", "Engine", func(c *Config) *Engine { return &c.Launch.Engine }, parseEngine),
+	field("Launch", "Runtime", func(c *Config) *string { return &c.Launch.Runtime }, parseRuntime),
 }
 
 func field[T any](section, name string, at func(*Config) *T, parse func(string) (T, error)) key {
@@ -113,6 +114,13 @@ func parseEngine(s string) (Engine, error) {
 		return e, nil
 	}
 	return "", errors.New("must be plan or oci")
+}
+
+func parseRuntime(s string) (string, error) {
+	if !filepath.IsAbs(s) {
+		return "", errors.New("must be an absolute path")
+	}
+	return filepath.Clean(s), nil
 }
 
 func parseKeep(s string) (int, error) {

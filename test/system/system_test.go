@@ -56,11 +56,20 @@ func TestScripts(t *testing.T) {
 			t.Fatal(err)
 		}
 		headers[stem(name)] = h
+		if h.bench {
+			h.suites = peerSuites()
+		}
 		for _, suite := range h.suites {
 			bySuite[suite] = append(bySuite[suite], name)
 		}
 		for _, engine := range h.engines {
-			bySuite[engineSuite+"-"+engine] = append(bySuite[engineSuite+"-"+engine], name)
+			suites := []string{"trixie"}
+			if engines[engine].bench {
+				suites = peerSuites()
+			}
+			for _, suite := range suites {
+				bySuite[suite+"-"+engine] = append(bySuite[suite+"-"+engine], name)
+			}
 		}
 	}
 	ctx := life(t)
@@ -92,8 +101,22 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// engineSuite is where scripts run once more with another engine.
-const engineSuite = "trixie"
+// engines are the other ways to start containers, with which scripts run once
+// more: what atomic.conf says then, and whether they come with the peers.
+var engines = map[string]struct {
+	conf  string
+	bench bool
+}{
+	"oci":  {"[Launch]\nEngine=oci\n", false},
+	"crun": {"[Launch]\nRuntime=/usr/bin/crun\n", true},
+	"runc": {"[Launch]\nRuntime=/usr/bin/runc\n", true},
+}
+
+// peerSuites are the suites of which there is a bed with the peers: one, as each
+// takes time and room.
+func peerSuites() []string {
+	return strings.Fields(cmp.Or(os.Getenv("ATOMIC_TEST_PEERS"), "forky"))
+}
 
 // stem is a script's name without its extension.
 func stem(file string) string { return strings.TrimSuffix(file, ".txtar") }
@@ -157,7 +180,7 @@ func (h harness) setup(env *testscript.Env) error {
 	if !head.plain {
 		opts.Product, opts.TPM, opts.Registry = true, true, h.storage
 	}
-	if head.bench {
+	if head.bench || engines[h.engine].bench {
 		opts.Variant = bed.Bench
 	}
 	b, err := bed.Boot(ctx, opts)
@@ -165,7 +188,7 @@ func (h harness) setup(env *testscript.Env) error {
 		return err
 	}
 	if h.engine != "" {
-		conf := strings.NewReader("[Launch]\nEngine=" + h.engine + "\n")
+		conf := strings.NewReader(engines[h.engine].conf)
 		if err := b.Write(ctx, "/etc/atomic/atomic.conf.d/engine.conf", 0o644, conf); err != nil {
 			return errors.Join(err, b.Close())
 		}
@@ -273,6 +296,11 @@ func parseHeader(text string) (header, error) {
 			}
 			err = checkSuites(h.suites)
 		case "engines":
+			for _, engine := range fields {
+				if engines[engine].conf == "" {
+					err = fmt.Errorf("unknown engine %q", engine)
+				}
+			}
 			h.engines = fields
 		case "bed":
 			h.plain = slices.Contains(fields, "plain")

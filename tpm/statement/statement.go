@@ -39,6 +39,8 @@ type Start struct {
 	// Values is the SHA-256 in hex of the canonical JSON of the values.
 	Values string `json:"values"`
 	Agent  Agent  `json:"agent"`
+	// Runtime is the program that makes the container if the agent does not.
+	Runtime *File `json:"runtime,omitempty"`
 }
 
 // Image names the image; digests are "sha256:HEX".

@@ -67,7 +67,7 @@ func (a *Agent) chooseRuntime(ctx context.Context, o unitgen.Options) (*ociRunti
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 	cmd := exec.CommandContext(ctx, program, "--version")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Env = &out, []string{"XDG_RUNTIME_DIR=" + scratch}

@@ -41,7 +41,7 @@ func start(ctx context.Context, name string) error {
 	}
 	l := newLauncher()
 	if twin.Creator() == 0 {
-		return l.Create(name, socket)
+		return l.Create(ctx, name, socket)
 	}
 	cfg, err := conf.Load(l.Host)
 	if err != nil {

@@ -40,7 +40,7 @@ func (l Launcher) Cleanup(ctx context.Context, name string, bus Unregistrar) err
 		return fmt.Errorf("clean up container %q: %w", name, errRunning)
 	}
 	var failed []error
-	if err := errors.Join(run.deleteByRuntime(name), run.poststop(name)); err != nil {
+	if err := errors.Join(run.deleteByRuntime(ctx, name), run.poststop(name)); err != nil {
 		failed = append(failed, fmt.Errorf("run poststop hooks: %w", err))
 	}
 	if err := l.unregister(ctx, run, name, bus); err != nil {

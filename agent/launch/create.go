@@ -5,6 +5,7 @@
 package launch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +17,7 @@ import (
 // Create is the creator's half of a start: it makes the container up to the
 // point where its init waits for release, tells the launcher and returns; the
 // process must exit then, which makes init a child of PID 1.
-func (l Launcher) Create(name string, twin *os.File) error {
+func (l Launcher) Create(ctx context.Context, name string, twin *os.File) error {
 	d, err := open(l.Host, name)
 	if err != nil {
 		return err
@@ -39,7 +40,7 @@ func (l Launcher) Create(name string, twin *os.File) error {
 		return err
 	}
 	if d.rec.Atomic.Start.Runtime != nil {
-		return l.createByRuntime(d, run, unit, twin)
+		return l.createByRuntime(ctx, d, run, unit, twin)
 	}
 	cfg, payload, err := l.payload(d)
 	if err != nil {

@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (r runDir) ociRuntime(name string) (*ociRuntime, error) {
 }
 
 // command is one of the runtime's commands, with its state in root.
-func (o *ociRuntime) command(root, verb string, args ...string) *exec.Cmd {
+func (o *ociRuntime) command(ctx context.Context, root, verb string, args ...string) *exec.Cmd {
 	all := []string{"--root", root}
 	switch o.Kind {
 	case record.Crun:
@@ -72,7 +73,7 @@ func (o *ociRuntime) command(root, verb string, args ...string) *exec.Cmd {
 		all = append(all, "--rootless=true") // which means cgroups only, for root
 	}
 	all = append(append(all, verb), args...)
-	cmd := exec.Command(o.Path, append(all, o.name)...)
+	cmd := exec.CommandContext(ctx, o.Path, append(all, o.name)...)
 	cmd.Env = []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"XDG_RUNTIME_DIR=" + o.run.bundle(), // where crun makes a directory that it does not use
@@ -92,7 +93,7 @@ func (o *ociRuntime) failed(verb string, err error) error {
 }
 
 // startByRuntime releases init.
-func startByRuntime(run runDir, name string) error {
+func startByRuntime(ctx context.Context, run runDir, name string) error {
 	o, err := run.ociRuntime(name)
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func startByRuntime(run runDir, name string) error {
 	if o == nil {
 		return errors.New("nobody knows which runtime made it")
 	}
-	if err := o.command(run.runtimeState(), "start").Run(); err != nil {
+	if err := o.command(ctx, run.runtimeState(), "start").Run(); err != nil {
 		return o.failed("start", err)
 	}
 	return nil
@@ -108,7 +109,7 @@ func startByRuntime(run runDir, name string) error {
 
 // deleteByRuntime has the runtime that made a dead container, if one did, run
 // its poststop hooks and forget it.
-func (r runDir) deleteByRuntime(name string) error {
+func (r runDir) deleteByRuntime(ctx context.Context, name string) error {
 	o, err := r.ociRuntime(name)
 	if o == nil || err != nil {
 		return err
@@ -126,7 +127,7 @@ func (r runDir) deleteByRuntime(name string) error {
 		return o.failed("delete", err)
 	}
 	defer root.Close()
-	cmd := o.command("/proc/self/fd/3", "delete", "--force")
+	cmd := o.command(ctx, "/proc/self/fd/3", "delete", "--force")
 	cmd.ExtraFiles = []*os.File{root}
 	if err := cmd.Run(); err != nil {
 		return o.failed("delete", err)

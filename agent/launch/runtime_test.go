@@ -75,7 +75,7 @@ func TestRuntimeFile(t *testing.T) {
 	if err != nil || o.Runtime != want {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	got := o.command("/r", "create", "--bundle", "/b").Args
+	got := o.command(t.Context(), "/r", "create", "--bundle", "/b").Args
 	if diff := cmp.Diff([]string{"/usr/bin/crun", "--root", "/r", "--cgroup-manager=disabled", "create", "--bundle", "/b", "x"}, got); diff != "" {
 		t.Error(diff)
 	}

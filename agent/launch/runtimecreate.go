@@ -5,6 +5,7 @@
 package launch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 
 // createByRuntime is the creator's work when another runtime makes the
 // container: the runtime is gone when it has, and its init a child of PID 1.
-func (l Launcher) createByRuntime(d *deployment, run runDir, unit string, twin *os.File) (err error) {
+func (l Launcher) createByRuntime(ctx context.Context, d *deployment, run runDir, unit string, twin *os.File) (err error) {
 	o := &ociRuntime{*d.rec.Atomic.Start.Runtime, run, d.name}
 	if err := run.noteRuntime(o.Runtime); err != nil {
 		return fmt.Errorf("note runtime: %w", err)
@@ -52,7 +53,7 @@ func (l Launcher) createByRuntime(d *deployment, run runDir, unit string, twin *
 	if spec.Process.Terminal {
 		args = append(args, "--console-socket", filepath.Join(d.dir, consoleSocket))
 	}
-	cmd := o.command(run.runtimeState(), "create", args...)
+	cmd := o.command(ctx, run.runtimeState(), "create", args...)
 	cmd.ExtraFiles = passed
 	if err := o.runApart(cmd, propagates(spec)); err != nil {
 		return o.failed("create", err)

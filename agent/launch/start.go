@@ -94,16 +94,16 @@ func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator
 	if err := init.await(adopted); err != nil {
 		return l.fail(init, err)
 	}
-	if err := l.release(run, d, init); err != nil {
+	if err := l.release(ctx, run, d, init); err != nil {
 		return l.fail(init, fmt.Errorf("release container %q: %w", name, err))
 	}
 	return l.waitReady(run, d, init, inside)
 }
 
 // release lets init execute the payload.
-func (l Launcher) release(run runDir, d *deployment, init *initProcess) error {
+func (l Launcher) release(ctx context.Context, run runDir, d *deployment, init *initProcess) error {
 	if d.rec.Atomic.Start.Runtime != nil {
-		return startByRuntime(run, d.name)
+		return startByRuntime(ctx, run, d.name)
 	}
 	return init.release(run.fifo(d.name))
 }

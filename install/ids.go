@@ -85,7 +85,7 @@ func (a *Agent) checkIDs(d *deployment) error {
 }
 
 // takenIDs lists the IDs that others than the named container have: containers,
-// users and their ranges for rootless containers, and running systemd-nspawn
+// what is run without being installed, users and their ranges for rootless containers, and running systemd-nspawn
 // machines.
 func (a *Agent) takenIDs(except string) ([]idUser, error) {
 	var taken []idUser
@@ -105,6 +105,13 @@ func (a *Agent) takenIDs(except string) ([]idUser, error) {
 			if d, err := a.load(name, gen); err == nil && d.rec.Atomic.IDs != nil {
 				taken = append(taken, idUser{*d.rec.Atomic.IDs, "the container " + name})
 			}
+		}
+	}
+	once, _ := filepath.Glob(filepath.Join(a.host.Once("*"), "info")) // the pattern is good
+	for _, info := range once {
+		name := filepath.Base(filepath.Dir(info))
+		if rec, err := record.ReadFile(info); err == nil && name != except && rec.Atomic.IDs != nil {
+			taken = append(taken, idUser{*rec.Atomic.IDs, name + ", which runs once"})
 		}
 	}
 	for file, fields := range map[string][2]int{

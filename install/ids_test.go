@@ -45,6 +45,28 @@ func TestTakenIDs(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 
+	// What is run once has IDs as well.
+	rec, err := record.ReadFile("record/testdata/info.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Atomic.Name, rec.Atomic.Start.Unit, rec.Atomic.IDs = "once", "once.service", &record.IDs{First: 3 << 20, Count: idsCount}
+	info, err := rec.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(a.host.Once("once"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(a.host.Once("once"), "info"), info, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for except, want := range map[string]int{"web": len(taken) + 1, "once": len(taken)} {
+		if now, err := a.takenIDs(except); err != nil || len(now) != want {
+			t.Errorf("taken beside %s: %v, %v", except, now, err)
+		}
+	}
+
 	// The range that follows from the name, and the next one if it is taken.
 	first, err := a.chooseIDs("web")
 	if err != nil || first.First%idsCount != 0 || first.First < idsFirst || first.First+idsCount > idsEnd {

@@ -207,6 +207,12 @@ func (a *Agent) onceFromImage(ctx context.Context, once *Once, o OnceOptions) er
 	if p.pulled, p.img, err = a.fetch(ctx, txn, o.Source); err != nil {
 		return err
 	}
+	// From the choice of its IDs until they are on the disk nobody else chooses.
+	host, err := a.hostLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Unlock()
 	r := request{name: o.Name, set: o.Set, add: addOptions(unitgen.Options{}, o.Add), grants: o.Grants, once: true}
 	if err := a.render(ctx, p, r, paths.Host{}.Once(o.Name)); err != nil {
 		return err

@@ -88,7 +88,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 }
 
 // optionsForOne are the options that make sense for one container only.
-var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "init", "userns", "isolation", "survive-soft-reboot", "health-on-failure", "forget-options"}
+var optionsForOne = []string{"set", "rebase", "grant", "env", "volume", "publish", "property", "init", "userns", "isolation", "runtime", "survive-soft-reboot", "health-on-failure", "forget-options"}
 
 func hasOptionsForOne(cmd *cobra.Command) bool {
 	return slices.ContainsFunc(optionsForOne, func(name string) bool { return cmd.Flags().Changed(name) })

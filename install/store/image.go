@@ -264,6 +264,7 @@ func (t *Txn) readLayer(digest string) ([]tree.Item, error) {
 // have been put by this transaction. Nothing is fetched: ErrNotFound says that
 // the image must be pulled.
 func (t *Txn) Load(manifestDigest string) (*Image, error) {
+	t.flush() // while the image is made of them, the layers' objects get to the disk
 	img := &Image{ManifestDigest: manifestDigest}
 	var err error
 	if img.Manifest, err = t.readBlob("manifests", manifestDigest); err != nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -39,10 +38,8 @@ func (t *Txn) publish() error {
 		if err := unix.Syncfs(int(t.hold.Fd())); err != nil {
 			return fmt.Errorf("sync objects: %w", err)
 		}
-		for d := range t.staged {
-			if err := t.publishObject(d); err != nil {
-				return err
-			}
+		if err := t.publishObjects(); err != nil {
+			return err
 		}
 		for name, d := range t.links {
 			if err := t.symlink(name, "../objects/"+d.Path()); err != nil {
@@ -56,16 +53,30 @@ func (t *Txn) publish() error {
 	return t.publishNames()
 }
 
-func (t *Txn) publishObject(d verity.Digest) error {
-	dir, to := int(t.hold.Fd()), t.s.objectPath(d)
-	err := unix.Renameat(dir, d.String(), unix.AT_FDCWD, to)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = mkdir(filepath.Dir(to)); err == nil {
-			err = unix.Renameat(dir, d.String(), unix.AT_FDCWD, to)
+// publishObjects gives the staged objects their place: a whole directory at once
+// where there is none, which is all of them in a new store, else one by one.
+func (t *Txn) publishObjects() error {
+	var whole [256]bool
+	for i, made := range t.shards {
+		if !made {
+			continue
+		}
+		name := verity.Digest{byte(i)}.Path()[:2]
+		switch err := unix.Renameat(int(t.hold.Fd()), name, unix.AT_FDCWD, t.s.path("objects", name)); {
+		case err == nil:
+			whole[i], t.shards[i] = true, false
+		case !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST):
+			return &os.LinkError{Op: "rename", Old: filepath.Join(t.dir, name), New: t.s.path("objects", name), Err: err}
 		}
 	}
-	if err != nil {
-		return &os.LinkError{Op: "rename", Old: filepath.Join(t.dir, d.String()), New: to, Err: err}
+	for d := range t.staged {
+		if whole[d[0]] {
+			continue
+		}
+		name, to := d.Path(), t.s.objectPath(d)
+		if err := unix.Renameat(int(t.hold.Fd()), name, unix.AT_FDCWD, to); err != nil {
+			return &os.LinkError{Op: "rename", Old: filepath.Join(t.dir, name), New: to, Err: err}
+		}
 	}
 	return nil
 }

@@ -197,13 +197,6 @@ func (s *Store) create() error {
 	return s.checkMeta()
 }
 
-func mkdir(path string) error {
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
-}
-
 func writeAndClose(f *os.File, b []byte) error {
 	_, err := f.Write(b)
 	if err == nil {

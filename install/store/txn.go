@@ -43,6 +43,11 @@ type Txn struct {
 	charged atomic.Int64 // memory of the metadata
 	temp    int
 	done    bool
+
+	shards    [256]bool    // directories in the staging directory
+	unflushed atomic.Int64 // bytes written since the last flush
+	flushing  atomic.Bool
+	flusher   sync.WaitGroup
 }
 
 // Begin starts a transaction. It waits for a running gc as long as ctx lives;
@@ -129,50 +134,59 @@ func (t *Txn) end() {
 		return
 	}
 	t.done = true
+	t.flusher.Wait()
 	_ = os.RemoveAll(t.dir) // else the next transaction sweeps it
 	t.hold.Close()
 	t.lock.Close()
 }
 
-// PutObject stores b and returns its name.
-func (t *Txn) PutObject(b []byte) (verity.Digest, error) {
-	d := verity.Of(b)
-	return d, t.putNamed(d, b)
+// PutObject stores the pieces as one object and returns its name.
+func (t *Txn) PutObject(pieces ...[]byte) (verity.Digest, error) {
+	d := verity.Of(pieces...)
+	return d, t.putNamed(d, pieces...)
 }
 
-func (t *Txn) putNamed(d verity.Digest, b []byte) error {
-	fresh, err := t.claim(d, int64(len(b)))
+func (t *Txn) putNamed(d verity.Digest, pieces ...[]byte) error {
+	size := int64(0)
+	for _, b := range pieces {
+		size += int64(len(b))
+	}
+	fresh, err := t.claim(d, size)
 	if !fresh || err != nil {
 		return err
 	}
-	err = t.create(d.String(), b)
+	err = t.makeShard(d)
 	if err == nil {
-		err = t.s.seal(filepath.Join(t.dir, d.String()))
+		err = t.create(d.Path(), pieces)
+	}
+	if err == nil {
+		err = t.s.seal(filepath.Join(t.dir, d.Path()))
 	}
 	if err != nil {
 		return fmt.Errorf("write object: %w", t.s.explain(err))
 	}
+	t.written(size)
 	return nil
 }
 
 // create makes a file in the staging directory. There are tens of thousands of
 // them, so it makes no more system calls than it must.
-func (t *Txn) create(name string, b []byte) error {
+func (t *Txn) create(name string, pieces [][]byte) error {
 	fd, err := unix.Openat(int(t.hold.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o444)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: filepath.Join(t.dir, name), Err: err}
 	}
-	size := len(b)
-	for len(b) > 0 && err == nil {
-		var n int
-		n, err = unix.Write(fd, b)
-		if errors.Is(err, unix.EINTR) {
-			err = nil
-			continue
+	for _, b := range pieces {
+		for len(b) > 0 && err == nil {
+			var n int
+			n, err = unix.Write(fd, b)
+			if errors.Is(err, unix.EINTR) {
+				err = nil
+				continue
+			}
+			b = b[max(n, 0):]
 		}
-		b = b[max(n, 0):]
 	}
-	startWriteback(fd, int64(size))
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
@@ -182,13 +196,51 @@ func (t *Txn) create(name string, b []byte) error {
 	return nil
 }
 
-// startWriteback lets the kernel begin to write a file that will not change any
-// more, so that the sync at the commit has less to wait for. A small file gains
-// less than the call costs.
-func startWriteback(fd int, size int64) {
-	if size >= 64<<10 {
-		_ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) // the sync reports what goes wrong
+// makeShard makes the directory that an object is staged in. Staged objects are
+// where they will be below objects/, so that a whole directory can be published
+// at once where there is none yet.
+func (t *Txn) makeShard(d verity.Digest) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shards[d[0]] {
+		return nil
 	}
+	name := d.Path()[:2]
+	if err := unix.Mkdirat(int(t.hold.Fd()), name, 0o755); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: filepath.Join(t.dir, name), Err: err}
+	}
+	t.shards[d[0]] = true
+	return nil
+}
+
+// flushStep is how much is written before it is sent to the disk.
+const flushStep = 64 << 20
+
+// written sends what was written to the disk now and then, beside everything
+// else, so that the sync at the commit has less to wait for.
+func (t *Txn) written(size int64) {
+	if t.unflushed.Add(size) >= flushStep {
+		t.flush()
+	}
+}
+
+// flush begins to send everything to the disk, unless that is going on.
+func (t *Txn) flush() {
+	if t.unflushed.Load() == 0 || !t.flushing.CompareAndSwap(false, true) {
+		return
+	}
+	// A descriptor of its own: an error is told once to each, and the sync at
+	// the commit must be told.
+	dir, err := os.Open(t.dir)
+	if err != nil {
+		return // the sync at the commit does it all
+	}
+	t.unflushed.Store(0)
+	t.flusher.Go(func() {
+		_ = unix.Syncfs(int(dir.Fd()))
+		dir.Close()
+		t.flushing.Store(false)
+	})
 }
 
 // claim reports whether this caller is the one to write the object. It is not
@@ -322,7 +374,6 @@ func allZero(p []byte) bool {
 func (w *ObjectWriter) Finish() (verity.Digest, error) {
 	d := w.h.Sum()
 	err := w.f.Truncate(w.size) // it may end in a hole
-	startWriteback(int(w.f.Fd()), w.size)
 	if cerr := w.f.Close(); err == nil {
 		err = cerr
 	}
@@ -336,13 +387,17 @@ func (w *ObjectWriter) Finish() (verity.Digest, error) {
 	if !fresh {
 		return d, os.Remove(w.f.Name())
 	}
-	err = w.t.s.seal(w.f.Name())
+	err = w.t.makeShard(d)
 	if err == nil {
-		err = os.Rename(w.f.Name(), filepath.Join(w.t.dir, d.String()))
+		err = w.t.s.seal(w.f.Name())
+	}
+	if err == nil {
+		err = os.Rename(w.f.Name(), filepath.Join(w.t.dir, d.Path()))
 	}
 	if err != nil {
 		return d, fmt.Errorf("write object: %w", w.t.s.explain(err))
 	}
+	w.t.written(w.size)
 	return d, nil
 }
 
@@ -358,7 +413,7 @@ func (t *Txn) OpenObject(d verity.Digest) (io.ReadCloser, error) {
 	staged := t.staged[d]
 	t.mu.Unlock()
 	if staged {
-		return os.Open(filepath.Join(t.dir, d.String()))
+		return os.Open(filepath.Join(t.dir, d.Path()))
 	}
 	return t.s.openObject(d)
 }

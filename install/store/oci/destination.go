@@ -110,7 +110,7 @@ func (r *Reference) DeleteImage(context.Context, *types.SystemContext) error {
 func (r *Reference) NewImageDestination(context.Context, *types.SystemContext) (types.ImageDestination, error) {
 	// An import is a stream: garbage is all there is to collect, and a larger
 	// heap would only take memory from the page cache.
-	return &destination{ref: r, w: newWriters(r.txn, r.verity), gcPercent: debug.SetGCPercent(50)}, nil
+	return &destination{ref: r, w: newWriters(r.txn, r.verity), gcPercent: debug.SetGCPercent(25)}, nil
 }
 
 // destination implements types.ImageDestination.

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/atomic-agent/atomic/install/store"
@@ -25,9 +25,8 @@ type contentSink interface {
 var errSink = errors.New("store layer")
 
 const (
-	// smallFile is the size up to which a file is handed over in one piece,
-	// so that it is hashed before it is written, and not written at all if it
-	// is in the store.
+	// smallFile is the size up to which a file is read before it is hashed and
+	// written, so that it is not written at all if it is in the store.
 	smallFile = 4 << 20
 	// inFlight bounds the bytes read and not yet stored, of all layers.
 	inFlight = 8 << 20
@@ -39,22 +38,19 @@ type writers struct {
 	txn  *store.Txn
 	jobs chan job
 	done sync.WaitGroup
-	pool [poolClasses]sync.Pool
-
-	mu   sync.Mutex
-	cond *sync.Cond
-	used int64
+	mem  memory
 }
 
 type job struct {
-	layer *layerSink
-	n     *tree.Node
-	buf   *[]byte
+	layer  *layerSink
+	n      *tree.Node
+	pieces [][]byte
+	blocks []*block // where the pieces are
 }
 
 func newWriters(txn *store.Txn, verity bool) *writers {
 	w := &writers{txn: txn, jobs: make(chan job, 64)}
-	w.cond = sync.NewCond(&w.mu)
+	w.mem.cond.L = &w.mem.mu
 	workers := max(2, runtime.GOMAXPROCS(0))
 	if verity {
 		workers = 16 // each enabling waits for the disk
@@ -72,59 +68,73 @@ func (w *writers) close() {
 
 func (w *writers) work() {
 	for j := range w.jobs {
-		b := *j.buf
-		d, err := w.txn.PutObject(b)
+		d, err := w.txn.PutObject(j.pieces...)
 		j.n.Digest = d
-		w.release(int64(cap(b)))
-		if class := sizeClass(cap(b)); class < poolClasses {
-			w.pool[class].Put(j.buf)
+		for _, b := range j.blocks {
+			w.mem.drop(b)
 		}
 		j.layer.finish(err)
 	}
 }
 
-func (w *writers) reserve(n int64) {
-	w.mu.Lock()
-	for w.used > 0 && w.used+n > inFlight {
-		w.cond.Wait()
-	}
-	w.used += n
-	w.mu.Unlock()
+// memory is what all layers read files into: no more than inFlight, and the same
+// again and again, so that there is no garbage.
+type memory struct {
+	mu   sync.Mutex
+	cond sync.Cond
+	free []*block
+	made int
 }
 
-func (w *writers) release(n int64) {
-	w.mu.Lock()
-	w.used -= n
-	w.mu.Unlock()
-	w.cond.Broadcast()
+// block is memory for one large piece of a file or many small files.
+type block struct {
+	b    []byte
+	used int // users that have not dropped it; memory.mu guards it
 }
 
-// Buffers of 4 KiB to 256 KiB are used again; larger ones are rare, and keeping
-// them would be keeping the memory.
-const poolClasses = 7
-
-// sizeClass returns the smallest class whose buffers have n bytes.
-func sizeClass(n int) int { return max(0, bits.Len(uint(n-1))-12) }
-
-// buffer returns memory for n bytes.
-func (w *writers) buffer(n int) *[]byte {
-	class := sizeClass(n)
-	if class >= poolClasses {
-		b := make([]byte, n)
-		return &b
+// take returns n blocks with one user each. It waits until there are so many.
+// Who waits may have none, else all could wait for one another.
+func (m *memory) take(n int) []*block {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.free)+inFlight/chunk-m.made < n {
+		m.cond.Wait()
 	}
-	if b, ok := w.pool[class].Get().(*[]byte); ok {
-		*b = (*b)[:n]
-		return b
+	for len(m.free) < n {
+		m.free = append(m.free, &block{b: make([]byte, chunk)})
+		m.made++
 	}
-	b := make([]byte, n, 1<<(class+12))
-	return &b
+	blocks := slices.Clone(m.free[len(m.free)-n:])
+	m.free = m.free[:len(m.free)-n]
+	for _, b := range blocks {
+		b.used = 1
+	}
+	return blocks
+}
+
+// share adds a user.
+func (m *memory) share(b *block) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.used++
+}
+
+// drop takes a user away.
+func (m *memory) drop(b *block) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.used--; b.used == 0 {
+		m.free = append(m.free, b)
+		m.cond.Broadcast()
+	}
 }
 
 // layerSink is the part of writers that belongs to one layer.
 type layerSink struct {
 	w       *writers
 	pending sync.WaitGroup
+	now     *block // the next small files go here, from off on
+	off     int
 	mu      sync.Mutex
 	err     error
 }
@@ -158,15 +168,46 @@ func (l *layerSink) put(n *tree.Node, r io.Reader) error {
 	if n.Size > smallFile {
 		return l.putBig(n, r)
 	}
-	buf := l.w.buffer(int(n.Size))
-	l.w.reserve(int64(cap(*buf)))
-	if _, err := io.ReadFull(r, *buf); err != nil {
-		l.w.release(int64(cap(*buf)))
-		return fmt.Errorf("%w: %w", errRead, noEOF(err))
+	j := l.place(int(n.Size))
+	j.n = n
+	for _, p := range j.pieces {
+		if _, err := io.ReadFull(r, p); err != nil {
+			for _, b := range j.blocks {
+				l.w.mem.drop(b)
+			}
+			return fmt.Errorf("%w: %w", errRead, noEOF(err))
+		}
 	}
 	l.pending.Add(1)
-	l.w.jobs <- job{l, n, buf}
+	l.w.jobs <- j
 	return nil
+}
+
+// place finds memory for a file of the size.
+func (l *layerSink) place(size int) job {
+	if l.now == nil || size > chunk-l.off {
+		l.leave()
+		blocks := l.w.mem.take((size + chunk - 1) / chunk)
+		j := job{layer: l, blocks: blocks}
+		for i, b := range blocks {
+			j.pieces = append(j.pieces, b.b[:min(chunk, size-i*chunk)])
+		}
+		l.now, l.off = blocks[len(blocks)-1], (size-1)%chunk+1
+		l.w.mem.share(l.now)
+		return j
+	}
+	piece := l.now.b[l.off : l.off+size]
+	l.off += size
+	l.w.mem.share(l.now)
+	return job{layer: l, pieces: [][]byte{piece}, blocks: []*block{l.now}}
+}
+
+// leave gives up the block that the next file would go to.
+func (l *layerSink) leave() {
+	if l.now != nil {
+		l.w.mem.drop(l.now)
+		l.now = nil
+	}
 }
 
 // putBig streams: a second goroutine hashes and writes while this one reads.
@@ -175,9 +216,12 @@ func (l *layerSink) putBig(n *tree.Node, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	full, empty := make(chan []byte, 2), make(chan []byte, 3)
-	for range cap(empty) {
-		empty <- make([]byte, chunk)
+	l.leave()
+	blocks := l.w.mem.take(3)
+	full, empty := make(chan []byte, len(blocks)), make(chan []byte, len(blocks))
+	for _, b := range blocks {
+		defer l.w.mem.drop(b)
+		empty <- b.b
 	}
 	result := make(chan error, 1)
 	go func() {
@@ -214,6 +258,7 @@ func (l *layerSink) putBig(n *tree.Node, r io.Reader) error {
 }
 
 func (l *layerSink) wait() error {
+	l.leave()
 	l.pending.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -163,10 +164,16 @@ func (v *Hasher) Sum() Digest {
 	return sha256.Sum256(desc[:])
 }
 
-// Of returns the digest of b.
-func Of(b []byte) Digest {
-	var h Hasher
-	_, _ = h.Write(b) // Write never fails
+var hashers = sync.Pool{New: func() any { return new(Hasher) }}
+
+// Of returns the digest of the pieces, one after the other.
+func Of(pieces ...[]byte) Digest {
+	h, _ := hashers.Get().(*Hasher) // there is nothing else in the pool
+	defer hashers.Put(h)
+	h.Reset()
+	for _, b := range pieces {
+		_, _ = h.Write(b) // Write never fails
+	}
 	return h.Sum()
 }
 

@@ -42,7 +42,7 @@ func sealedCopy(image *os.File, want verity.Digest) (_ *os.File, err error) {
 	if _, err := unix.FcntlInt(m.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, fmt.Errorf("seal memfd: %w", err)
 	}
-	got, _, err := verity.OfReader(io.NewSectionReader(m, 0, size))
+	got, err := verity.OfReaderAt(m, size)
 	if err != nil {
 		return nil, err
 	}

@@ -237,19 +237,3 @@ func TestVerifyContent(t *testing.T) {
 		})
 	}
 }
-
-func BenchmarkMount(b *testing.B) {
-	privateMounts(b)
-	dir, image := newStore(b)
-	target := b.TempDir()
-	for b.Loop() {
-		if _, err := mount.Mount(mount.Options{StoreDir: dir, Image: image, Target: target}); err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		if err := mount.Unmount(target); err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-	}
-}

@@ -17,7 +17,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -148,6 +150,9 @@ func (v *Hasher) Sum() Digest {
 	var root [Size]byte // an empty file has a root of zeros
 	for i := 0; i < len(v.levels); i++ {
 		l := &v.levels[i]
+		if l.total == 0 {
+			continue // OfReaderAt begins higher
+		}
 		if l.total == 1 {
 			copy(root[:], l.block[:Size])
 			break
@@ -185,6 +190,63 @@ func OfReader(r io.Reader) (Digest, int64, error) {
 		return Digest{}, n, fmt.Errorf("hash content: %w", err)
 	}
 	return h.Sum(), n, nil
+}
+
+// unit is the data below one hash block of the lowest level.
+const unit = BlockSize / Size * BlockSize
+
+// OfReaderAt is OfReader with every processor at work, which is what an image
+// waits for that is mounted from memory. r must allow parallel reads.
+func OfReaderAt(r io.ReaderAt, size int64) (Digest, error) {
+	if size <= unit {
+		d, _, err := OfReader(io.NewSectionReader(r, 0, size))
+		return d, err
+	}
+	blocks := make([][Size]byte, (size+unit-1)/unit)
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(blocks)) {
+		wg.Go(func() {
+			data := make([]byte, unit)
+			for i := next.Add(1) - 1; i < int64(len(blocks)); i = next.Add(1) - 1 {
+				b := data[:min(unit, size-i*unit)]
+				if n, err := r.ReadAt(b, i*unit); n < len(b) {
+					failed.Store(&err)
+					return
+				}
+				blocks[i] = hashBlock(b)
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return Digest{}, fmt.Errorf("hash content: %w", *err)
+	}
+	v := Hasher{size: uint64(size), levels: make([]level, 1)}
+	for _, b := range blocks {
+		v.add(1, b)
+	}
+	return v.Sum(), nil
+}
+
+// hashBlock returns the digest of the hash block of up to a unit of data.
+func hashBlock(data []byte) [Size]byte {
+	var block [BlockSize]byte
+	for i := 0; len(data) > 0; i += Size {
+		n := min(len(data), BlockSize)
+		var sum [Size]byte
+		if n < BlockSize {
+			var last [BlockSize]byte
+			copy(last[:], data)
+			sum = sha256.Sum256(last[:])
+		} else {
+			sum = sha256.Sum256(data[:BlockSize])
+		}
+		copy(block[i:], sum[:])
+		data = data[n:]
+	}
+	return sha256.Sum256(block[:])
 }
 
 // enableArg is struct fsverity_enable_arg.

@@ -82,7 +82,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	list := images.Default()
 	if o.section == "size" {
-		if list, err = images.Select("hello:notify", "big:gzip"); err != nil {
+		if list, err = images.Select("hello:notify", "hello:plain", "big:gzip"); err != nil {
 			return err
 		}
 	}

@@ -14,12 +14,16 @@ import (
 	"github.com/atomic-agent/atomic/test/bed"
 )
 
-const image = bed.RegistryHost + "/library/hello:notify"
+const (
+	image      = bed.RegistryHost + "/library/hello:notify"
+	plainImage = bed.RegistryHost + "/library/hello:plain"
+)
 
 // variant is one way to run the payload. conf is atomic's configuration while
-// it is started.
+// it is started, beside the variant that it is compared with: "plain" if empty.
 type variant struct {
 	name, unit, conf, what string
+	beside                 string
 }
 
 const (
@@ -28,17 +32,22 @@ const (
 )
 
 var variants = []variant{
-	{"plain", "plain.service", "", "the payload as an ordinary service, no isolation"},
-	{"atomic", "hello.service", "", "by its plan, measured into the TPM and registered with machined"},
-	{"atomic, bare", "hello.service", bare, "by its plan, neither measured nor registered"},
-	{"atomic oci", "hello-oci.service", complete, "by libcontainer, measured and registered"},
-	{"atomic oci, bare", "hello-oci.service", complete + bare, "by libcontainer, neither measured nor registered"},
-	{"native", "native.service", "", "systemd's own sandbox: RootDirectory=, private namespaces, a system call filter"},
-	{"crun", "crun.service", "", "crun run in the foreground, atomic's config.json"},
-	{"runc", "runc.service", "", "runc run in the foreground, atomic's config.json"},
-	{"nspawn", "nspawn.service", "", "systemd-nspawn --notify-ready, not registered"},
-	{"quadlet", "quadlet.service", "", "podman with crun and conmon, Network=none, Notify=true"},
+	{name: "plain", unit: "plain.service", what: "the payload as an ordinary service, no isolation"},
+	{name: "atomic", unit: "hello.service", what: "by its plan, measured into the TPM and registered with machined"},
+	{name: "atomic, bare", unit: "hello.service", conf: bare, what: "by its plan, neither measured nor registered"},
+	{name: "atomic oci", unit: "hello-oci.service", conf: complete, what: "by libcontainer, measured and registered"},
+	{name: "atomic oci, bare", unit: "hello-oci.service", conf: complete + bare, what: "by libcontainer, neither measured nor registered"},
+	{name: "native", unit: "native.service", what: "systemd's own sandbox: RootDirectory=, private namespaces, a system call filter"},
+	{name: "crun", unit: "crun.service", what: "crun run in the foreground, atomic's config.json"},
+	{name: "runc", unit: "runc.service", what: "runc run in the foreground, atomic's config.json"},
+	{name: "nspawn", unit: "nspawn.service", what: "systemd-nspawn --notify-ready, not registered"},
+	{name: "quadlet", unit: "quadlet.service", what: "podman with crun and conmon, Network=none, Notify=true"},
+	{name: plainExec, unit: "plain-exec.service", what: "the payload as an ordinary service that is up when it is executed", beside: plainExec},
+	{name: "generated", unit: "generated.service", what: "an image without templates, in a user namespace, by its plan; up when executed", beside: plainExec},
+	{name: "generated oci", unit: "generated-oci.service", conf: complete, what: "the same by libcontainer", beside: plainExec},
 }
+
+const plainExec = "plain, exec"
 
 const (
 	rootfs = "/var/lib/containers/atomic/hello.0/rootfs"
@@ -62,7 +71,8 @@ ExecStart=` + rootfs + `/usr/bin/hello
 `
 
 var units = map[string]string{
-	"/etc/systemd/system/plain.service": plainUnit,
+	"/etc/systemd/system/plain.service":      plainUnit,
+	"/etc/systemd/system/plain-exec.service": strings.Replace(plainUnit, "Type=notify", "Type=exec", 1),
 	"/etc/systemd/system/native.service": unlimited + `[Service]
 Type=notify
 Environment=HELLO_FLAGS=` + flags + `
@@ -115,6 +125,9 @@ Environment=HELLO_FLAGS=` + flags + `
 `,
 	"/etc/systemd/system/hello.service.d/bench.conf":     helloEnvironment,
 	"/etc/systemd/system/hello-oci.service.d/bench.conf": helloEnvironment,
+
+	"/etc/systemd/system/generated.service.d/bench.conf":     unlimited,
+	"/etc/systemd/system/generated-oci.service.d/bench.conf": unlimited,
 }
 
 const confFile = "/etc/atomic/atomic.conf.d/bench.conf"
@@ -127,14 +140,22 @@ type host struct {
 
 // prepare installs every variant.
 func (h *host) prepare(ctx context.Context) error {
-	if err := h.install(ctx, "hello", image); err != nil {
-		return err
-	}
-	if err := h.configure(ctx, complete); err != nil {
-		return err
-	}
-	if err := h.install(ctx, "hello-oci", image); err != nil {
-		return err
+	for _, conf := range []string{"", complete} {
+		if err := h.configure(ctx, conf); err != nil {
+			return err
+		}
+		suffix := ""
+		if conf != "" {
+			suffix = "-oci"
+		}
+		if err := h.install(ctx, "hello"+suffix, image); err != nil {
+			return err
+		}
+		// What is below /var/lib is an overlay in a bed, whose files cannot be
+		// id-mapped: no user namespace.
+		if err := h.installWith(ctx, "generated"+suffix, "STATE_DIRECTORY=/var/lib/containers", plainImage); err != nil {
+			return err
+		}
 	}
 	config, err := h.bed.CopyOut(ctx, "/var/lib/containers/atomic/hello/config.json")
 	if err != nil {
@@ -166,7 +187,11 @@ func (h *host) prepare(ctx context.Context) error {
 // install installs a container and starts it once, which mounts its root file
 // system.
 func (h *host) install(ctx context.Context, name, image string) error {
-	if _, err := h.bed.Run(ctx, "atomic", "install", "--system", "--name", name, "--set", "LISTEN=", image); err != nil {
+	return h.installWith(ctx, name, "LISTEN=", image)
+}
+
+func (h *host) installWith(ctx context.Context, name, value, image string) error {
+	if _, err := h.bed.Run(ctx, "atomic", "install", "--system", "--name", name, "--set", value, image); err != nil {
 		return err
 	}
 	if _, err := h.bed.Run(ctx, "systemctl", "start", name); err != nil {

@@ -5,14 +5,14 @@ package tpm
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
-	"github.com/gowebpki/jcs"
 	"golang.org/x/sys/unix"
+
+	"github.com/atomic-agent/atomic/tpm/statement"
 )
 
 // Executable returns the SHA-256 in hex of the running program.
@@ -53,11 +53,7 @@ func ValuesDigest(values map[string]string) (string, error) {
 	if values == nil {
 		values = map[string]string{}
 	}
-	raw, err := json.Marshal(values)
-	if err != nil {
-		return "", fmt.Errorf("encode values: %w", err)
-	}
-	canonical, err := jcs.Transform(raw)
+	canonical, err := statement.Canonical(values)
 	if err != nil {
 		return "", fmt.Errorf("encode values: %w", err)
 	}

@@ -16,8 +16,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/gowebpki/jcs"
-
 	"github.com/atomic-agent/atomic/tpm/eventlog"
 )
 
@@ -112,7 +110,7 @@ func New(s Start) (body []byte, digest string, err error) {
 	if s.Unit == nil {
 		s.Unit = []File{}
 	}
-	raw, err := json.Marshal(Statement{
+	body, err = Canonical(Statement{
 		Type:          Type,
 		Subject:       []Subject{{Name: s.Image.Ref, Digest: map[string]string{"sha256": manifest}}},
 		PredicateType: PredicateType,
@@ -120,10 +118,6 @@ func New(s Start) (body []byte, digest string, err error) {
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("encode statement: %w", err)
-	}
-	body, err = jcs.Transform(raw)
-	if err != nil {
-		return nil, "", fmt.Errorf("canonicalise statement: %w", err)
 	}
 	sum := sha256.Sum256(body)
 	return body, hex.EncodeToString(sum[:]), nil

@@ -33,7 +33,7 @@ $(BIN)/atomic-launch: FORCE
 	CGO_ENABLED=1 $(GOBUILD) -tags '$(LAUNCH_TAGS)' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"' -o $@ ./agent/atomic-launch
 
 $(BIN)/atomic-start: FORCE
-	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic-start
+	CGO_ENABLED=0 $(GOBUILD) -tags starter -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic-start
 
 $(BIN)/atomic-init: agent/atomic-init/init.c
 	mkdir -p $(BIN)

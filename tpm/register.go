@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/atomic-agent/atomic/tpm/eventlog"
 )
 
@@ -17,39 +15,24 @@ type register struct {
 	pcr int
 }
 
-// bankNames are the hash algorithms of PCR banks by their TPM numbers.
-var bankNames = map[tpm2.TPMAlgID]string{
-	tpm2.TPMAlgSHA1:   "sha1",
-	tpm2.TPMAlgSHA256: "sha256",
-	tpm2.TPMAlgSHA384: "sha384",
-	tpm2.TPMAlgSHA512: "sha512",
-}
-
-func bankID(name string) tpm2.TPMAlgID {
-	for id, n := range bankNames {
-		if n == name {
-			return id
-		}
-	}
-	return tpm2.TPMAlgNull
-}
-
 // banks returns the names of the active banks, in the TPM's order of
 // algorithms. They change at a reset only.
 func (r register) banks() ([]string, error) {
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(r.tpm)
+	rsp, err := r.tpm.execute(getPCRs())
+	if err == nil {
+		_, err = rsp.take(1 + 4) // whether there are more capabilities, and which this one is
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the TPM's banks: %w", err)
 	}
-	allocated, err := rsp.CapabilityData.Data.AssignedPCR()
+	allocated, err := rsp.selections()
 	if err != nil {
 		return nil, fmt.Errorf("read the TPM's banks: %w", err)
 	}
-	var ids []tpm2.TPMAlgID
-	for _, s := range allocated.PCRSelections {
-		active := r.pcr/8 < len(s.PCRSelect) && s.PCRSelect[r.pcr/8]&(1<<(r.pcr%8)) != 0
-		if _, known := bankNames[s.Hash]; known && active {
-			ids = append(ids, s.Hash)
+	var ids []algorithm
+	for _, s := range allocated {
+		if _, known := bankNames[s.bank]; known && s.has(r.pcr) {
+			ids = append(ids, s.bank)
 		}
 	}
 	slices.Sort(ids) // SHA-1, SHA-256, SHA-384, SHA-512
@@ -67,24 +50,16 @@ func (r register) banks() ([]string, error) {
 func (r register) read(banks []string) (eventlog.Register, error) {
 	found := map[string][]byte{}
 	for len(found) < len(banks) {
-		var want tpm2.TPMLPCRSelection
-		for _, b := range banks {
-			if _, ok := found[b]; !ok {
-				want.PCRSelections = append(want.PCRSelections, tpm2.TPMSPCRSelection{
-					Hash: bankID(b), PCRSelect: tpm2.PCClientCompatible.PCRs(uint(r.pcr)),
-				})
-			}
-		}
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: want}.Execute(r.tpm)
+		missing := slices.DeleteFunc(slices.Clone(banks), func(b string) bool { return found[b] != nil })
+		chosen, digests, err := r.readOnce(missing)
 		if err != nil {
 			return nil, fmt.Errorf("read PCR %d: %w", r.pcr, err)
 		}
 		// A TPM may return fewer than asked for, in the order asked for.
 		before := len(found)
-		digests := rsp.PCRValues.Digests
-		for _, s := range rsp.PCRSelectionOut.PCRSelections {
-			if r.pcr/8 < len(s.PCRSelect) && s.PCRSelect[r.pcr/8]&(1<<(r.pcr%8)) != 0 && len(digests) > 0 {
-				found[bankNames[s.Hash]] = digests[0].Buffer
+		for _, s := range chosen {
+			if s.has(r.pcr) && len(digests) > 0 {
+				found[bankNames[s.bank]] = digests[0]
 				digests = digests[1:]
 			}
 		}
@@ -102,17 +77,25 @@ func (r register) read(banks []string) (eventlog.Register, error) {
 	return value, nil
 }
 
+func (r register) readOnce(banks []string) ([]selection, [][]byte, error) {
+	rsp, err := r.tpm.execute(pcrRead(r.pcr, banks))
+	if err == nil {
+		_, err = rsp.take(4) // how often registers were changed
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	chosen, err := rsp.selections()
+	if err != nil {
+		return nil, nil, err
+	}
+	digests, err := rsp.digests()
+	return chosen, digests, err
+}
+
 // extend extends all banks with one command: all of them or none.
 func (r register) extend(digests eventlog.Register) error {
-	var values []tpm2.TPMTHA
-	for _, d := range digests {
-		values = append(values, tpm2.TPMTHA{HashAlg: bankID(d.HashAlg), Digest: d.Digest})
-	}
-	_, err := tpm2.PCRExtend{
-		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(r.pcr), Auth: tpm2.PasswordAuth(nil)},
-		Digests:   tpm2.TPMLDigestValues{Digests: values},
-	}.Execute(r.tpm)
-	if err != nil {
+	if _, err := r.tpm.execute(pcrExtend(r.pcr, digests)); err != nil {
 		return fmt.Errorf("extend PCR %d: %w", r.pcr, err)
 	}
 	return nil
@@ -120,9 +103,16 @@ func (r register) extend(digests eventlog.Register) error {
 
 // resetCount returns how often the TPM was reset in its life.
 func (r register) resetCount() (uint32, error) {
-	rsp, err := tpm2.ReadClock{}.Execute(r.tpm)
+	rsp, err := r.tpm.execute(readClock())
+	if err == nil {
+		_, err = rsp.take(8 + 8) // time and clock
+	}
+	var count uint64
+	if err == nil {
+		count, err = rsp.number(4)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("read the TPM's clock: %w", err)
 	}
-	return rsp.CurrentTime.ClockInfo.ResetCount, nil
+	return uint32(count), nil
 }

@@ -101,11 +101,17 @@ func exit(err error) int {
 		return 1
 	}
 	report(err)
-	if errors.Is(err, launch.ErrNotInstalled) {
+	switch {
+	case errors.Is(err, launch.ErrNotInstalled):
 		return 3
+	case errors.Is(err, launch.ErrNoAnswer):
+		return tryAgain
 	}
 	return 1
 }
+
+// tryAgain has atomic-register.service started again in a while.
+const tryAgain = 75
 
 // report tells people why something failed.
 func report(err error) {

@@ -110,7 +110,7 @@ func (l Launcher) unregister(ctx context.Context, run runDir, name string, bus U
 	if _, err := os.Stat(run.pending()); err == nil {
 		return nil // never was registered
 	}
-	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, registerPatience)
 	defer cancel()
 	err := bus.Unregister(ctx, name, unit)
 	if errors.Is(err, machined.ErrUnavailable) || errors.Is(err, machined.ErrInvalidName) {

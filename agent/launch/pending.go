@@ -34,8 +34,12 @@ func (r runDir) writePending(m machined.Machine) error {
 	return replace(r.pending(), append(data, '\n'))
 }
 
+// ErrNoAnswer means that machined has not answered, which it may yet do.
+var ErrNoAnswer = errors.New("machined does not answer")
+
 // RegisterPending registers every container that was started before machined
-// could be reached. It goes on after a failure and reports all of them.
+// could be reached, or while it did not answer. It goes on after a failure and
+// reports all of them.
 func (l Launcher) RegisterPending(ctx context.Context) error {
 	files, err := filepath.Glob(filepath.Join(l.Host.RunRoot(), "*", "unregistered"))
 	if err != nil {
@@ -66,18 +70,22 @@ func (l Launcher) registerPending(ctx context.Context, file string) error {
 	if m.LeaderPIDFD, err = unix.PidfdOpen(m.Leader, 0); err != nil {
 		return nil // exited meanwhile; its unit cleans up
 	}
-	defer func() { _ = unix.Close(m.LeaderPIDFD) }()
+	leader := &initProcess{pid: m.Leader, fd: m.LeaderPIDFD}
+	defer leader.close()
 	// The PID may belong to somebody else by now: a leader is in its unit.
 	if path, err := ownCgroup(m.Leader); err != nil || filepath.Base(path) != m.Unit {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
-	if err := l.Registrar.Register(ctx, m); err != nil {
+	err = l.Registrar.Register(ctx, m)
+	switch {
+	case err != nil && leader.gone():
+		return nil // stopped meanwhile
+	case unanswered(err):
+		return ErrNoAnswer
+	case err != nil:
 		return err
 	}
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return runDir(filepath.Dir(file)).registered()
 }

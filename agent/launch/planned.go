@@ -96,7 +96,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err != nil {
 		return init.explain(err)
 	}
-	l.register(ctx, run, d, &init.initProcess)
+	registration := l.register(ctx, run, d, &init.initProcess)
 	if err := init.await(adopted); err != nil {
 		return init.explain(err)
 	}
@@ -106,6 +106,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err := <-measured; err != nil {
 		return err
 	}
+	registration.wait()
 	// From here on the container can be joined.
 	if err := run.writeInit(init.pid); err != nil {
 		return init.explain(err)
@@ -116,6 +117,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if d.rec.Atomic.Start.Notify == notifyLauncher {
 		init.waitExecuted()
 	}
+	defer registration.end(ctx)
 	return l.waitReady(run, d, &init.initProcess, inside)
 }
 

@@ -8,23 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/paths"
-	"github.com/atomic-agent/atomic/machined"
 )
-
-// registerTimeout bounds what machined may cost a start. It may have to be
-// started first, by a busy host.
-const registerTimeout = 10 * time.Second
-
-// Registrar makes a container known to machined.
-type Registrar interface {
-	Register(ctx context.Context, m machined.Machine) error
-}
 
 // Launcher starts containers.
 type Launcher struct {
@@ -90,13 +79,15 @@ func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator
 	if err != nil {
 		return l.fail(init, err)
 	}
-	l.register(ctx, run, d, init)
+	registration := l.register(ctx, run, d, init)
 	if err := init.await(adopted); err != nil {
 		return l.fail(init, err)
 	}
+	registration.wait()
 	if err := l.release(ctx, run, d, init); err != nil {
 		return l.fail(init, fmt.Errorf("release container %q: %w", name, err))
 	}
+	defer registration.end(ctx)
 	return l.waitReady(run, d, init, inside)
 }
 
@@ -167,40 +158,6 @@ func (l Launcher) handOver(run runDir, init *initProcess) (adopted *os.File, err
 		return nil, err
 	}
 	return systemd.barrier()
-}
-
-// register tells machined about the container while its init still waits in
-// the unit's own cgroup, which is how machined learns the unit. A host where
-// that fails runs the container all the same; what could not be reached is
-// left for `atomic-launch register --pending`.
-func (l Launcher) register(ctx context.Context, run runDir, d *deployment, init *initProcess) {
-	if l.Registrar == nil || !d.rec.Atomic.Start.Register {
-		return
-	}
-	m := machined.Machine{
-		Name: d.name, Unit: d.rec.Atomic.Start.Unit,
-		Leader: init.pid, LeaderPIDFD: init.fd, RootDirectory: d.rootfs(),
-	}
-	if d.rec.Atomic.Start.Bus {
-		m.Control = l.Host.Control(d.name)
-	}
-	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
-	defer cancel()
-	err := l.Registrar.Register(ctx, m)
-	switch {
-	case err == nil:
-		return
-	case errors.Is(err, machined.ErrInvalidName):
-		l.Log.Debug("not registering with machined", "reason", err)
-		return
-	case errors.Is(err, machined.ErrUnavailable):
-		l.Log.Debug("machined is not there yet, registering later", "reason", err)
-	default:
-		l.Log.Warn("cannot register with machined, ignoring", "error", err)
-	}
-	if err := run.writePending(m); err != nil {
-		l.Log.Warn("cannot note the missing registration, ignoring", "error", err)
-	}
 }
 
 // waitReady reports readiness to systemd in init's name and returns. If init

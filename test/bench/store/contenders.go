@@ -88,6 +88,7 @@ func (b *bench) turns(ctx context.Context, layouts map[string]string) ([]turn, e
 		return timed(ctx, dir, self, importCommand, image, dir+"/store")
 	}
 	podman := func(dir, image string) (sample, error) { return b.pull(ctx, dir, image) }
+	floor := func(dir, layout string) (sample, error) { return timed(ctx, dir, self, floorCommand, layout, dir) }
 	var turns []turn
 	for _, kind := range []string{"gzip", "zstd"} {
 		layout, second := "oci:"+layouts[kind], ""
@@ -100,11 +101,15 @@ func (b *bench) turns(ctx context.Context, layouts map[string]string) ([]turn, e
 			turn{what: kind, who: "tar", first: layouts[kind], use: second == "", run: func(dir, layout string) (sample, error) {
 				return untar(ctx, dir, kind, layout)
 			}},
+			turn{what: kind, who: "floor", first: layouts[kind], run: floor},
 			turn{what: kind, who: "podman pull", first: layout, second: second, run: podman},
 			turn{what: kind + ", registry", who: "atomic", first: pulled, run: atomic},
 			turn{what: kind + ", registry", who: "podman pull", first: pulled, run: podman},
 		)
 	}
+	turns = append(turns, turn{what: "second image", who: "floor", first: layouts["2"], run: func(dir, layout string) (sample, error) {
+		return timed(ctx, dir, self, floorCommand, layout, "") // what is the same need not be written
+	}})
 	if b.podman == "" {
 		turns = slices.DeleteFunc(turns, func(t turn) bool { return t.who == "podman pull" })
 	}

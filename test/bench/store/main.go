@@ -35,6 +35,8 @@ func main() {
 	switch {
 	case len(os.Args) == 4 && os.Args[1] == importCommand:
 		err = importImage(ctx, os.Args[2], os.Args[3])
+	case len(os.Args) == 4 && os.Args[1] == floorCommand:
+		err = floor(os.Args[2], os.Args[3])
 	case len(os.Args) > 3 && os.Args[1] == timeCommand:
 		err = timeProgram(ctx, os.Args[2], os.Args[3], os.Args[4:]...)
 	default:

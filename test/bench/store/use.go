@@ -22,11 +22,7 @@ const mounts = 20
 // every file when nothing is in memory.
 func (b *bench) use(dir, who string, add func(what, who string, s sample)) error {
 	if who == "tar" {
-		s, err := coldRead(dir)
-		if err == nil {
-			add("cold read", "ext4", s)
-		}
-		return err
+		return coldRead(dir, "ext4", add)
 	}
 	store := filepath.Join(dir, "store")
 	image, err := os.Readlink(filepath.Join(store, "refs/bench/0"))
@@ -56,37 +52,57 @@ func (b *bench) use(dir, who string, add func(what, who string, s sample)) error
 	if _, err := mount.Mount(o); err != nil {
 		return err
 	}
-	s, err := coldRead(target)
+	err = coldRead(target, "atomic", add)
 	if uerr := mount.Unmount(target); err == nil {
 		err = uerr
-	}
-	if err == nil {
-		add("cold read", "atomic", s)
 	}
 	return err
 }
 
-// coldRead reads every file below dir, with nothing of it in memory.
-func coldRead(dir string) (sample, error) {
+// largeFile is where the time to read a file is no more that to find it.
+const largeFile = 256 << 10
+
+// coldRead reads every file below dir, with nothing of it in memory. What it
+// takes beside the files is reading the directories.
+func coldRead(dir, who string, add func(what, who string, s sample)) error {
 	unix.Sync()
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0o200); err != nil {
-		return sample{}, err
+		return err
 	}
+	var small, large time.Duration
 	buf := make([]byte, 1<<20)
 	start := time.Now()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
+		start := time.Now()
+		n, err := readFile(path, buf)
+		if took := time.Since(start); n < largeFile {
+			small += took
+		} else {
+			large += took
 		}
-		defer f.Close()
-		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf); err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-		return nil
+		return err
 	})
-	return sample{wall: time.Since(start)}, err
+	if err != nil {
+		return err
+	}
+	add("cold read", who, sample{wall: time.Since(start)})
+	add("its small files", who, sample{wall: small})
+	add("its large files", who, sample{wall: large})
+	return nil
+}
+
+func readFile(path string, buf []byte) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
+	if err != nil {
+		return n, fmt.Errorf("read %s: %w", path, err)
+	}
+	return n, nil
 }

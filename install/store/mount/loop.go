@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -29,20 +31,18 @@ func sealedCopy(image *os.File, want verity.Digest) (_ *os.File, err error) {
 			m.Close()
 		}
 	}()
-	// The sections hide the files' ReadFrom and WriteTo, whose splice(2) an
-	// old kernel refuses for a memfd.
 	size, err := image.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{m}, io.NewSectionReader(image, 0, size), make([]byte, 256<<10)); err != nil {
+	if err := copyParallel(m, image, size); err != nil {
 		return nil, fmt.Errorf("copy image to memory: %w", err)
 	}
 	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
 	if _, err := unix.FcntlInt(m.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, fmt.Errorf("seal memfd: %w", err)
 	}
-	got, err := verity.OfReaderAt(m, size)
+	got, err := digestOf(fd, int(size))
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,40 @@ func sealedCopy(image *os.File, want verity.Digest) (_ *os.File, err error) {
 			"the store was tampered with or is damaged, see: atomic store fsck")
 	}
 	return m, nil
+}
+
+// digestOf hashes a file in memory where it is.
+func digestOf(fd, size int) (verity.Digest, error) {
+	if size == 0 {
+		return verity.Of(nil), nil
+	}
+	b, err := unix.Mmap(fd, 0, size, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return verity.Digest{}, fmt.Errorf("map memfd: %w", err)
+	}
+	d := verity.OfParallel(b)
+	if err := unix.Munmap(b); err != nil {
+		return d, fmt.Errorf("unmap memfd: %w", err)
+	}
+	return d, nil
+}
+
+// copyParallel copies size bytes, a part of them on each processor.
+func copyParallel(to io.WriterAt, from io.ReaderAt, size int64) error {
+	parts := int64(runtime.GOMAXPROCS(0))
+	errs := make([]error, parts)
+	var wg sync.WaitGroup
+	for i := range parts {
+		wg.Go(func() {
+			begin, end := size*i/parts, size*(i+1)/parts
+			// The wrappers hide the files' ReadFrom and WriteTo, whose
+			// splice(2) an old kernel refuses for a memfd.
+			_, errs[i] = io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(to, begin)},
+				struct{ io.Reader }{io.NewSectionReader(from, begin, end-begin)}, make([]byte, 64<<10))
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // attachLoop returns a read-only loop device over f that detaches itself.

@@ -151,7 +151,7 @@ func (v *Hasher) Sum() Digest {
 	for i := 0; i < len(v.levels); i++ {
 		l := &v.levels[i]
 		if l.total == 0 {
-			continue // OfReaderAt begins higher
+			continue // OfParallel begins higher
 		}
 		if l.total == 1 {
 			copy(root[:], l.block[:Size])
@@ -195,39 +195,28 @@ func OfReader(r io.Reader) (Digest, int64, error) {
 // unit is the data below one hash block of the lowest level.
 const unit = BlockSize / Size * BlockSize
 
-// OfReaderAt is OfReader with every processor at work, which is what an image
-// waits for that is mounted from memory. r must allow parallel reads.
-func OfReaderAt(r io.ReaderAt, size int64) (Digest, error) {
-	if size <= unit {
-		d, _, err := OfReader(io.NewSectionReader(r, 0, size))
-		return d, err
+// OfParallel is Of with every processor at work, which is what an image waits
+// for that is mounted from memory.
+func OfParallel(b []byte) Digest {
+	if len(b) <= unit {
+		return Of(b)
 	}
-	blocks := make([][Size]byte, (size+unit-1)/unit)
+	blocks := make([][Size]byte, (len(b)+unit-1)/unit)
 	var next atomic.Int64
-	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(blocks)) {
 		wg.Go(func() {
-			data := make([]byte, unit)
-			for i := next.Add(1) - 1; i < int64(len(blocks)); i = next.Add(1) - 1 {
-				b := data[:min(unit, size-i*unit)]
-				if n, err := r.ReadAt(b, i*unit); n < len(b) {
-					failed.Store(&err)
-					return
-				}
-				blocks[i] = hashBlock(b)
+			for i := int(next.Add(1)) - 1; i < len(blocks); i = int(next.Add(1)) - 1 {
+				blocks[i] = hashBlock(b[i*unit : min(len(b), (i+1)*unit)])
 			}
 		})
 	}
 	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return Digest{}, fmt.Errorf("hash content: %w", *err)
-	}
-	v := Hasher{size: uint64(size), levels: make([]level, 1)}
+	v := Hasher{size: uint64(len(b)), levels: make([]level, 1)}
 	for _, b := range blocks {
 		v.add(1, b)
 	}
-	return v.Sum(), nil
+	return v.Sum()
 }
 
 // hashBlock returns the digest of the hash block of up to a unit of data.

@@ -83,17 +83,13 @@ func TestOfReader(t *testing.T) {
 	}
 }
 
-func TestOfReaderAt(t *testing.T) {
+func TestOfParallel(t *testing.T) {
 	const unit = 128 * verity.BlockSize
 	content := pattern(129*unit + 5000)
 	for _, size := range []int{0, 1, unit - 1, unit, unit + 1, 2 * unit, 5*unit + 4097, 128 * unit, 128*unit + 1, len(content)} {
-		got, err := verity.OfReaderAt(bytes.NewReader(content), int64(size))
-		if want := verity.Of(content[:size]); err != nil || got != want {
-			t.Errorf("%d bytes: %s, %v, want %s", size, got, err, want)
+		if got, want := verity.OfParallel(content[:size]), verity.Of(content[:size]); got != want {
+			t.Errorf("%d bytes: %s, want %s", size, got, want)
 		}
-	}
-	if _, err := verity.OfReaderAt(bytes.NewReader(content), int64(len(content))+unit); !errors.Is(err, io.EOF) {
-		t.Errorf("too short: %v", err)
 	}
 }
 

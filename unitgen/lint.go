@@ -17,10 +17,11 @@ import (
 type Finding struct {
 	// Level is "error" for what breaks the contract and "warning" for what
 	// works but should not be done.
-	Level        string `json:"level"`
-	File         string `json:"file"`
-	Line, Column int    `json:",omitempty"`
-	Text         string `json:"text"`
+	Level  string `json:"level"`
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Text   string `json:"text"`
 }
 
 func (f Finding) String() string {

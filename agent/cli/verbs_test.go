@@ -219,6 +219,9 @@ func TestLint(t *testing.T) {
 			t.Errorf("lint of %s: %d, %s", where, code, out)
 		}
 	}
+	if out, _, code := w.run("lint", "--json", dir); code != 1 || !strings.Contains(out, `"line": 1,`) || !strings.Contains(out, `"level": "error"`) {
+		t.Errorf("lint --json: %d, %s", code, out)
+	}
 }
 
 func TestTrust(t *testing.T) {

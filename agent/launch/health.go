@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/health"
@@ -29,7 +30,7 @@ func (e *UnhealthyError) Error() string { return e.Answer }
 // Health runs a container's health check once and notes the answer for
 // atomic(1). When as many have failed as the image allows, the container is
 // unhealthy: that is an error, and it is restarted if its administrator wants
-// that. A container that is not running, or stops meanwhile, is left alone.
+// that. A container that does not run, or is frozen, is left alone.
 func (l Launcher) Health(ctx context.Context, name string) error {
 	j, h, err := l.joinForHealth(name)
 	if errors.Is(err, ErrNotRunning) {
@@ -43,9 +44,8 @@ func (l Launcher) Health(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	p, err := readProc(j.init)
-	if err != nil || p.start != j.started {
-		return nil // stopped, so the answer is about nothing
+	if status, err := j.container.Status(); err != nil || status != libcontainer.Running {
+		return nil // stopped or frozen meanwhile, so the answer is about that
 	}
 	before, err := health.Read(runOf(l.Host, name).health())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -24,7 +24,7 @@ unitdir      := $(DESTDIR)/usr/lib/systemd/system
 
 .PHONY: build man check fuzz lint unit repro system vm test bench bench-store demo shell install clean prepare FORCE
 
-build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start $(BIN)/atomic-init
+build: $(BIN)/atomic $(BIN)/atomic-launch $(BIN)/atomic-start $(BIN)/atomic-init $(BIN)/atomic-enter
 
 $(BIN)/atomic: FORCE
 	CGO_ENABLED=0 $(GOBUILD) -tags '$(AGENT_TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic
@@ -32,12 +32,17 @@ $(BIN)/atomic: FORCE
 $(BIN)/atomic-launch: FORCE
 	CGO_ENABLED=1 $(GOBUILD) -tags '$(LAUNCH_TAGS)' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"' -o $@ ./agent/atomic-launch
 
-$(BIN)/atomic-start: FORCE
-	CGO_ENABLED=0 $(GOBUILD) -tags starter -ldflags '$(LDFLAGS)' -o $@ ./agent/atomic-start
+$(BIN)/atomic-start: $(BIN)/atomic-enter FORCE
+	CGO_ENABLED=0 $(GOBUILD) -tags starter -ldflags "$(LDFLAGS) -X github.com/atomic-agent/atomic/agent/launch/setup.programSHA256=$$(sha256sum <$(BIN)/atomic-enter | cut -c1-64)" -o $@ ./agent/atomic-start
 
 $(BIN)/atomic-init: agent/atomic-init/init.c
 	mkdir -p $(BIN)
 	$(CC) -static -Os -Wall -Werror -Wl,--build-id=none -s -o $@ $<
+
+$(BIN)/atomic-enter: agent/atomic-enter/enter.c
+	mkdir -p $(BIN)
+	$(CC) -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie -fno-asynchronous-unwind-tables \
+		-Os -Wall -Wextra -Werror -Wl,--build-id=none,-z,noexecstack -s -o $@ $<
 
 FORCE:
 
@@ -55,6 +60,7 @@ install:
 	install -D -m 0755 $(BIN)/atomic-launch $(libexecdir)/atomic-launch
 	install -D -m 0755 $(BIN)/atomic-start $(libexecdir)/atomic-start
 	install -D -m 0755 $(BIN)/atomic-init $(libexecdir)/atomic-init
+	install -D -m 0755 $(BIN)/atomic-enter $(libexecdir)/atomic-enter
 	install -d $(DESTDIR)/usr/sbin $(unitdir)/multi-user.target.wants
 	ln -sfn ../libexec/atomic/atomic-launch $(DESTDIR)/usr/sbin/mount.atomic
 	install -D -m 0644 -t $(unitdir) $(wildcard agent/units/*.slice agent/units/*.service agent/units/*.socket agent/units/*.timer)

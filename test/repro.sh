@@ -9,7 +9,7 @@ trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- -cf - | tar -C "$copy" -xf -
 version=$(git describe --tags --always 2>/dev/null || echo unknown)
 make -C "$copy" --no-print-directory build VERSION="$version"
-for program in atomic atomic-launch atomic-start atomic-init; do
+for program in atomic atomic-launch atomic-start atomic-init atomic-enter; do
 	cmp "bin/$program" "$copy/bin/$program"
 	echo "reproducible: $program $(sha256sum <"bin/$program" | cut -c1-16)"
 done

@@ -3,8 +3,7 @@
 // Atomic-start starts a container by its compiled plan. It is what the unit of
 // a container executes whose configuration could be compiled; it leaves every
 // other start to atomic-launch. It is a program of its own, without cgo and
-// libcontainer, because it is executed twice at every start and its size is
-// what a start costs. See docs/man/atomic-launch.8.md.
+// libcontainer, because its size is a part of what a start costs. See docs/man/atomic-launch.8.md.
 package main
 
 import (
@@ -19,25 +18,17 @@ import (
 
 	"github.com/atomic-agent/atomic/agent/launch"
 	"github.com/atomic-agent/atomic/agent/launch/journal"
-	"github.com/atomic-agent/atomic/agent/launch/setup"
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 	"github.com/atomic-agent/atomic/machined"
 )
 
-// The container's init is this program once more. It stays on the first thread,
-// as execve of another has to wait for that one's end.
-func init() {
-	if len(os.Args) > 1 && os.Args[1] == "init" {
-		runtime.LockOSThread()
-	}
-}
+// The first thread, which stands for the whole process in /proc, must not be the
+// one that joins the container (setup.Make).
+func init() { runtime.LockOSThread() }
 
 func main() {
-	if o, err := setup.ParseOrder(os.Args[1:]); err == nil {
-		setup.Main(o)
-	}
 	if len(os.Args) == 6 && os.Args[1] == "run" {
 		os.Exit(run(os.Args[2:]))
 	}

@@ -39,34 +39,32 @@ func RunPlan(in io.Reader, b PlannedBundle) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	init, err := clone(p, setup.Order{Name: b.ID}, nil, 0)
+	init, err := setup.Clone(p, nil, 0)
 	if err != nil {
 		return 1, fmt.Errorf("create container %q: %w", b.ID, err)
-	}
-	if err := init.begin(b.Root, cgroup, p); err != nil {
-		init.abandon()
-		return 1, err
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
 	go func() {
 		for s := range signals {
 			if n, ok := s.(unix.Signal); ok {
-				_ = unix.PidfdSendSignal(init.fd, n, nil, 0)
+				_ = unix.PidfdSendSignal(init.FD, n, nil, 0)
 			}
 		}
 	}()
-	if err = init.waitMade(p); err == nil && b.PIDFile != "" {
-		err = replace(b.PIDFile, []byte(strconv.Itoa(init.pid)))
+	err = init.Make(setup.Container{Name: b.ID, Root: b.Root, Cgroup: cgroup, Plan: p})
+	if err == nil && b.PIDFile != "" {
+		err = replace(b.PIDFile, []byte(strconv.Itoa(init.PID)))
 	}
 	if err == nil {
-		err = init.release()
+		err = init.Release()
 	}
 	if err != nil {
-		_ = unix.Close(init.socket)
+		err = fmt.Errorf("start container %q: %w", b.ID, err)
+		init.Abandon()
 	}
 	var status unix.WaitStatus
-	if _, werr := wait4(init.pid, &status); werr != nil {
+	if _, werr := wait4(init.PID, &status); werr != nil {
 		return 1, errors.Join(err, fmt.Errorf("wait for container %q: %w", b.ID, werr))
 	}
 	if status.Signaled() {

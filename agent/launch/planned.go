@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -44,9 +43,9 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	// Init boots while the deployment is checked. It does nothing before it is
-	// given the plan, and that happens only when everything is right.
-	init, err := clone(p, setup.Order{Name: name, Passed: len(passed)}, passed, unix.CLONE_PARENT)
+	// Init does nothing before it is told to, and that happens only when everything
+	// is right.
+	init, err := clone(p, passed, unix.CLONE_PARENT)
 	if err != nil {
 		return fmt.Errorf("create container %q: %w", name, err)
 	}
@@ -84,24 +83,23 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	}
 	defer inside.close()
 	l.passOn(d, p, run, len(passed))
-	if err := init.begin(d.rootfs(), unit, p); err != nil {
-		return init.explain(err)
-	}
 	made := make(chan error, 1)
-	go func() { made <- init.waitMade(p) }()
+	go func() {
+		made <- init.Make(setup.Container{Name: name, Root: d.rootfs(), Cgroup: unit, Plan: p})
+	}()
 
 	measured := make(chan error, 1)
 	go func() { measured <- l.measure(ctx, d) }()
 	adopted, err := l.handOver(run, &init.initProcess)
 	if err != nil {
-		return init.explain(err)
+		return err
 	}
 	registration := l.register(ctx, run, d, &init.initProcess)
 	if err := init.await(adopted); err != nil {
-		return init.explain(err)
+		return err
 	}
 	if err := <-made; err != nil {
-		return init.explain(err)
+		return fmt.Errorf("start container %q: %w", name, err)
 	}
 	if err := <-measured; err != nil {
 		return err
@@ -109,13 +107,10 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	registration.wait()
 	// From here on the container can be joined.
 	if err := run.writeInit(init.pid); err != nil {
-		return init.explain(err)
+		return err
 	}
-	if err := init.release(); err != nil {
-		return fmt.Errorf("release container %q: %w", name, err)
-	}
-	if d.rec.Atomic.Start.Notify == notifyLauncher {
-		init.waitExecuted()
+	if err := init.Release(); err != nil {
+		return fmt.Errorf("start container %q: %w", name, err)
 	}
 	defer registration.end(ctx)
 	return l.waitReady(run, d, &init.initProcess, inside)
@@ -207,131 +202,16 @@ func planned(p *plan.Plan, target, kind string) bool {
 	return false
 }
 
-// plannedInit is init between its clone and its release. The socket ends with
-// it: init goes away if the launcher does, and the launcher learns from it when
-// init has executed the payload.
+// plannedInit is init between its clone and its release.
 type plannedInit struct {
+	*setup.Init
 	initProcess
-	socket int
-	// exe is the program that init executes. It stays open: taking its mount
-	// away takes the kernel half a millisecond, which init would wait for.
-	exe int
 }
 
-// clone makes init, in its namespaces and in this process's cgroup; how is
-// CLONE_PARENT or nothing. Init executes this very program, by way of a
-// read-only view of it: no payload can ever open what the host runs for writing.
-//
-// Init of a user namespace is its root from the start, and makes the others
-// itself (setup.unshare).
-func clone(p *plan.Plan, o setup.Order, passed []*os.File, how uintptr) (*plannedInit, error) {
-	exe, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("open launcher: %w", err)
-	}
-	if err := unix.MountSetattr(exe, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return nil, fmt.Errorf("protect launcher: %w", err)
-	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func clone(p *plan.Plan, passed []*os.File, how uintptr) (*plannedInit, error) {
+	init, err := setup.Clone(p, passed, how)
 	if err != nil {
 		return nil, err
 	}
-	files := []uintptr{0, 1, 2}
-	for _, f := range passed {
-		files = append(files, f.Fd())
-	}
-	init := &plannedInit{initProcess{fd: -1}, pair[0], exe}
-	sys := syscall.SysProcAttr{Cloneflags: uintptr(p.Namespaces) | how, Setsid: true, PidFD: &init.fd}
-	if p.UserNS() {
-		sys.Cloneflags = uintptr(p.Namespaces)&(unix.CLONE_NEWUSER|unix.CLONE_NEWPID) | how
-		sys.UidMappings, sys.GidMappings = idMappings(p.UIDs), idMappings(p.GIDs)
-		sys.GidMappingsEnableSetgroups = true
-		sys.Credential = &syscall.Credential{}
-	}
-	init.pid, err = syscall.ForkExec(o.Program(), append([]string{"atomic-start"}, o.Args()...), &syscall.ProcAttr{
-		Env:   []string{"GOMAXPROCS=1"}, // of threads, execve has to end every one
-		Files: append(files, uintptr(pair[1]), uintptr(exe)),
-		Sys:   &sys,
-	})
-	_ = unix.Close(pair[1])
-	if err != nil {
-		return nil, err
-	}
-	return init, nil
-}
-
-// begin gives init its job.
-func (p *plannedInit) begin(root, cgroup string, pl *plan.Plan) error {
-	if err := p.grant(pl); err != nil {
-		return err
-	}
-	for data := setup.Job(root, cgroup, pl); len(data) > 0; {
-		n, err := unix.SendmsgN(p.socket, data, nil, nil, unix.MSG_NOSIGNAL)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("give init its plan: %w", err)
-		}
-		data = data[max(n, 0):]
-	}
-	return nil
-}
-
-// abandon ends an init that has not been released: it sees that nobody is at
-// the other end, and exits as the unit's failure.
-func (p *plannedInit) abandon() {
-	if p.socket >= 0 {
-		_ = unix.Close(p.socket)
-		p.socket = -1
-	}
-	p.close()
-}
-
-// waitMade waits until init has made the container, and helps it.
-func (p *plannedInit) waitMade(pl *plan.Plan) error {
-	message := make([]byte, 1)
-	for {
-		if err := p.read(message); err != nil {
-			return err
-		}
-		if message[0] == setup.Made {
-			return nil
-		}
-		if err := p.giveSources(pl); err != nil {
-			return err
-		}
-	}
-}
-
-// read fills buf with what init says.
-func (p *plannedInit) read(buf []byte) error {
-	for len(buf) > 0 {
-		n, err := unix.Read(p.socket, buf)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil || n == 0:
-			return &ExitError{setup.ExitSetup} // init has said why
-		}
-		buf = buf[n:]
-	}
-	return nil
-}
-
-// explain drops an error that only follows from init's own, which it has
-// reported.
-func (p *plannedInit) explain(err error) error {
-	if p.gone() {
-		return &ExitError{setup.ExitSetup}
-	}
-	return err
-}
-
-// release lets init execute the payload.
-func (p *plannedInit) release() error {
-	return unix.Sendto(p.socket, []byte{0}, unix.MSG_NOSIGNAL, nil)
-}
-
-// waitExecuted waits until the payload runs, or init has exited: either closes
-// the socket.
-func (p *plannedInit) waitExecuted() {
-	_ = poll([]unix.PollFd{{Fd: int32(p.socket), Events: unix.POLLIN}}, -1)
+	return &plannedInit{init, initProcess{pid: init.PID, fd: init.FD}}, nil
 }

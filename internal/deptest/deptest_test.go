@@ -113,7 +113,7 @@ func TestDependencies(t *testing.T) {
 }
 
 // TestStarterIsSmall holds atomic-start, which is built without cgo, to what
-// makes it fast: every package it links is initialised twice at each start.
+// makes it fast: every package it links is initialised at each start.
 func TestStarterIsSmall(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "starter", module+"/agent/atomic-start")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

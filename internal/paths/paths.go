@@ -20,6 +20,9 @@ const Launcher = "/usr/libexec/atomic/atomic-launch"
 // a container that has one executes it.
 const Starter = "/usr/libexec/atomic/atomic-start"
 
+// Enter is the program that becomes the payload of a container with a plan.
+const Enter = "/usr/libexec/atomic/atomic-enter"
+
 // Host is the set of places below one root. The zero value is the running
 // host itself.
 type Host struct {

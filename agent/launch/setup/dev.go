@@ -56,7 +56,7 @@ func (r *root) device(d *plan.Device) error {
 	}
 	defer func() { _ = unix.Close(dir) }()
 	name, number := path.Base(d.Path), unix.Mkdev(uint32(d.Major), uint32(d.Minor))
-	if r.userNS {
+	if r.plan.UserNS() {
 		return r.bindDevice(dir, name, d) // whatever it may make by itself
 	}
 	err = unix.Mknodat(dir, name, uint32(d.Mode), int(number))

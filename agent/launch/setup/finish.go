@@ -15,11 +15,6 @@ import (
 
 // finish completes the file system from inside.
 func finish(p *plan.Plan) error {
-	if p.SetupDev {
-		if err := reopenStdio(); err != nil {
-			return err
-		}
-	}
 	if err := os.MkdirAll(p.Cwd, 0o755); err != nil {
 		return fmt.Errorf("make working directory: %w", err)
 	}
@@ -38,7 +33,6 @@ func finish(p *plan.Plan) error {
 			return fmt.Errorf("make / read-only: %w", err)
 		}
 	}
-	unix.Umask(int(p.Umask))
 	return nil
 }
 
@@ -51,24 +45,6 @@ func readonlyRoot() error {
 	}
 	// A user namespace cannot take away what the mount has had on the host.
 	return unix.Mount("", "/", "", flags|uintptr(st.Flags), "")
-}
-
-// reopenStdio replaces the host's /dev/null by the container's.
-func reopenStdio() error {
-	null, err := devNull(unix.O_RDWR)
-	if err != nil {
-		return fmt.Errorf("reopen standard files: %w", err)
-	}
-	defer func() { _ = unix.Close(null) }()
-	for fd := range 3 {
-		if !isDevNull(fd) {
-			continue
-		}
-		if err := unix.Dup3(null, fd, 0); err != nil {
-			return fmt.Errorf("reopen standard files: %w", err)
-		}
-	}
-	return nil
 }
 
 func setNames(p *plan.Plan) error {

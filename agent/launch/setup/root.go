@@ -21,11 +21,9 @@ type root struct {
 	path  string
 	fd    int // O_PATH
 	links int // to nowhere that were followed
-	// userNS says that the container has a user namespace, given what the
-	// launcher had to open for it.
-	userNS bool
-	given  map[*plan.Mount]int
-	cgroup string // the container's, or all
+	plan  *plan.Plan
+	// cgroup is the directory of the container's cgroup, or of all.
+	cgroup string
 }
 
 // maxLinks is the kernel's own limit.
@@ -51,7 +49,7 @@ func openRoot(dir, cgroup string, p *plan.Plan) (*root, error) {
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return nil, fmt.Errorf("mount root file system: %w", err)
 	}
-	return &root{path: dir, fd: tree, userNS: p.UserNS(), cgroup: cgroup}, nil
+	return &root{path: dir, fd: tree, plan: p, cgroup: cgroup}, nil
 }
 
 // below makes the mount that dir is on private, so that what is mounted on dir
@@ -165,13 +163,13 @@ func (r *root) target(name string, file bool) (fd int, known uint32, err error) 
 	return fd, 0, err
 }
 
-// mount executes one mount of the plan.
-func (r *root) mount(m *plan.Mount) error {
+// mount executes one mount of the plan. A new file system has been opened by init.
+func (r *root) mount(m *plan.Mount, opened int) error {
 	if m.Bind() {
 		return r.bind(m)
 	}
-	kernel := m.Type == "proc" || m.Type == "sysfs"
-	if kernel {
+	defer func() { _ = unix.Close(opened) }()
+	if m.Type == "proc" || m.Type == "sysfs" {
 		if err := r.plain(m.Target); err != nil {
 			return err
 		}
@@ -184,40 +182,30 @@ func (r *root) mount(m *plan.Mount) error {
 	if err := r.check(fd, m); err != nil {
 		return err
 	}
-	data, flags, kind := m.Data, uintptr(m.Flags), m.Type
-	switch {
-	case m.Type == "cgroup":
-		kind = "cgroup2"
-	case m.Type == "tmpfs" && mode != 0:
+	data := m.Data
+	if m.Type == "tmpfs" && mode != 0 {
 		// A new tmpfs has the mode of the directory it covers.
 		data = fmt.Sprintf("mode=%04o", mode&0o7777)
 		if m.Data != "" {
 			data += "," + m.Data
 		}
 	}
-	if writable(m) {
-		flags &^= unix.MS_RDONLY // until everything is in it
+	tree, err := r.create(opened, m, data)
+	if err == nil && covers(tree, fd) {
+		_ = unix.Close(tree)
+		err = unix.EBUSY
 	}
-	// The descriptor is the target, by way of the working directory.
-	if err := unix.Fchdir(fd); err != nil {
-		return err
-	}
-	err = unix.Mount(m.Source, ".", kind, flags, data)
 	if m.Type == "cgroup" && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBUSY)) {
 		return r.bindCgroup(m)
 	}
 	if err != nil {
 		return err
 	}
-	if len(m.Propagation) == 0 {
-		return nil
-	}
-	top, err := r.open(m.Target, unix.O_PATH)
-	if err != nil {
+	defer func() { _ = unix.Close(tree) }()
+	if err := unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(top) }()
-	return propagate(top, m.Propagation)
+	return propagate(tree, m.Propagation)
 }
 
 // writable reports whether things are put into a read-only mount before it
@@ -239,7 +227,7 @@ func (r *root) bind(m *plan.Mount) error {
 	}
 	if m.Set|m.Clear != 0 {
 		err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: m.Set, Attr_clr: m.Clear})
-		if errors.Is(err, unix.EPERM) && r.userNS {
+		if errors.Is(err, unix.EPERM) && r.plan.UserNS() {
 			err = setUnlocked(tree, m)
 		}
 		if err != nil {
@@ -280,15 +268,15 @@ func (r *root) source(m *plan.Mount) (int, error) {
 	if m.Flags&unix.MS_REC != 0 {
 		flags |= unix.AT_RECURSIVE
 	}
-	fd, ok := r.given[m]
-	switch {
-	case !ok:
-		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
-	case m.IDMap != plan.IDMapNone:
-		return fd, nil // it is one
+	tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	if err != nil || m.IDMap == plan.IDMapNone {
+		return tree, err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	return unix.OpenTree(fd, "", flags|unix.AT_EMPTY_PATH)
+	if err := mapOwners(tree, m.IDMap == plan.IDMapRecursive); err != nil {
+		_ = unix.Close(tree)
+		return -1, fmt.Errorf("map the owners of its files: %w", err)
+	}
+	return tree, nil
 }
 
 func propagate(mount int, all []uint64) error {

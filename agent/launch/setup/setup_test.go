@@ -7,50 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
 	"github.com/atomic-agent/atomic/unitgen/plan"
 )
-
-func TestOrder(t *testing.T) {
-	o := Order{Name: "etcd", Passed: 2}
-	got, err := ParseOrder(o.Args())
-	if err != nil || got != o {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	if p := o.Program(); p != "/proc/self/fd/6" {
-		t.Errorf("program is %s", p)
-	}
-	for _, args := range [][]string{nil, {"start", "etcd"}, {"init"}, {"init", "x"}, {"init", "x", "-1"}, {"init", "x", "y"}, {"init", "x", "1", "2"}} {
-		if _, err := ParseOrder(args); err == nil {
-			t.Errorf("%q is an order", args)
-		}
-	}
-}
-
-func TestJob(t *testing.T) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(pair[0]) }()
-	want := &plan.Plan{Config: "c", Namespaces: unix.CLONE_NEWNS, Args: []string{"/x"}, Cwd: "/"}
-	if _, err := unix.Write(pair[1], Job("/srv/root", "/sys/fs/cgroup/x", want)); err != nil {
-		t.Fatal(err)
-	}
-	_ = unix.Close(pair[1])
-	root, cgroup, got, err := socket(pair[0]).job()
-	if err != nil || root != "/srv/root" || cgroup != "/sys/fs/cgroup/x" {
-		t.Fatalf("got %q, %q, %v", root, cgroup, err)
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
-	if _, _, _, err := socket(pair[0]).job(); err == nil {
-		t.Error("a launcher that is gone gave another job")
-	}
-}
 
 func TestEnvironment(t *testing.T) {
 	t.Setenv("PATH", os.Getenv("PATH"))
@@ -87,5 +45,30 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, err := readFile(name+"x", 1); err == nil {
 		t.Error("read what is not there")
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for data, want := range map[string][]string{
+		"":                               nil,
+		"mode=0755":                      {"mode=0755"},
+		"mode=0755,,size=1k,nr_inodes=5": {"mode=0755", "size=1k", "nr_inodes=5"},
+		"mpol=bind:0,2-3,noswap":         {"mpol=bind:0,2-3", "noswap"},
+	} {
+		if got := split(data); !slices.Equal(got, want) {
+			t.Errorf("%q: got %q", data, got)
+		}
+	}
+}
+
+func TestOutside(t *testing.T) {
+	ids := []plan.IDMap{{Inside: 0, Outside: 100000, Count: 10}, {Inside: 1000, Outside: 5, Count: 1}}
+	for id, want := range map[uint64]int{0: 100000, 9: 100009, 10: nobody, 999: nobody, 1000: 5, 1001: nobody} {
+		if got := outside(id, ids); got != want {
+			t.Errorf("%d is %d, want %d", id, got, want)
+		}
+	}
+	if got := outside(7, nil); got != 7 {
+		t.Errorf("7 is %d without a user namespace", got)
 	}
 }

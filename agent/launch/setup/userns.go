@@ -3,8 +3,6 @@
 package setup
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -12,85 +10,25 @@ import (
 	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
-// A container with a user namespace of its own is made by a process that is
-// nobody on the host from its first moment on. The launcher gives what takes
-// more: higher limits, and mounts whose files' owners are mapped.
-
-// What init says to the launcher.
-const (
-	// Made: the container is made.
-	Made = 0
-	// Sources: the sources of bind mounts are asked for. Their number follows,
-	// and then the place of each among the plan's mounts, all of four bytes. The
-	// answer is a byte for each, with a descriptor.
-	Sources = 1
-)
-
-// unshare leaves the host's namespaces for the container's. Init has been cloned
-// into those of users and of PIDs; what belongs to the others, such as files in
-// /proc and /sys, is the namespace's root's only if that is somebody when they
-// are made.
-func unshare(namespaces uint64) error {
-	if err := unix.Unshare(int(namespaces &^ (unix.CLONE_NEWUSER | unix.CLONE_NEWPID))); err != nil {
-		return fmt.Errorf("make namespaces: %w", err)
+// mapOwners makes the files of a mount belong to the same users inside as outside.
+// This thread is in the mount namespace of the container, whose owner is the
+// user namespace.
+func mapOwners(tree int, all bool) error {
+	ns, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// sources asks the launcher for what init has no right to open.
-func (s socket) sources(p *plan.Plan) (map[*plan.Mount]int, error) {
-	if !p.UserNS() {
-		return nil, nil
+	defer func() { _ = unix.Close(ns) }()
+	users, err := unix.IoctlRetInt(ns, unix.NS_GET_USERNS)
+	if err != nil {
+		return err
 	}
-	var asked []*plan.Mount
-	message := []byte{Sources, 0, 0, 0, 0}
-	for i := range p.Mounts {
-		m := &p.Mounts[i]
-		var st unix.Stat_t
-		if m.Bind() && (m.IDMap != plan.IDMapNone || unix.Stat(m.Source, &st) != nil) {
-			asked = append(asked, m)
-			message = binary.LittleEndian.AppendUint32(message, uint32(i))
-		}
+	defer func() { _ = unix.Close(users) }()
+	how := uint(unix.AT_EMPTY_PATH)
+	if all {
+		how |= unix.AT_RECURSIVE
 	}
-	if len(asked) == 0 {
-		return nil, nil
-	}
-	binary.LittleEndian.PutUint32(message[1:], uint32(len(asked)))
-	if _, err := unix.Write(int(s), message); err != nil {
-		return nil, errAbandoned
-	}
-	given := map[*plan.Mount]int{}
-	for _, m := range asked {
-		fd, err := s.descriptor()
-		if err != nil {
-			return nil, err
-		}
-		given[m] = fd
-	}
-	return given, nil
-}
-
-// descriptor receives one.
-func (s socket) descriptor() (int, error) {
-	data, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
-	for {
-		n, m, _, _, err := unix.Recvmsg(int(s), data, rights, unix.MSG_CMSG_CLOEXEC)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || n == 0 {
-			return -1, errAbandoned
-		}
-		list, err := unix.ParseSocketControlMessage(rights[:m])
-		if err != nil || len(list) != 1 {
-			return -1, errors.New("the launcher sent no descriptor")
-		}
-		fds, err := unix.ParseUnixRights(&list[0])
-		if err != nil || len(fds) != 1 {
-			return -1, errors.New("the launcher sent no descriptor")
-		}
-		return fds[0], nil
-	}
+	return unix.MountSetattr(tree, "", how, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users)})
 }
 
 // The part of a mount's attributes that says when times of access are kept.

@@ -3,6 +3,7 @@
 package install
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -173,8 +174,12 @@ func fileMode(m uint32) fs.FileMode {
 }
 
 // facts are what rendering depends on that only the host knows.
-func (a *Agent) facts() (unitgen.HostFacts, error) {
+func (a *Agent) facts(ctx context.Context) (unitgen.HostFacts, error) {
 	caps, err := boundingSet()
+	if err != nil {
+		return unitgen.HostFacts{}, err
+	}
+	version, err := a.sd.Version(ctx)
 	if err != nil {
 		return unitgen.HostFacts{}, err
 	}
@@ -205,6 +210,7 @@ func (a *Agent) facts() (unitgen.HostFacts, error) {
 		HasGroup: func(gid uint32) bool { return a.known("group", gid) },
 		SELinux:  present("/sys/fs/selinux/enforce"),
 		AppArmor: strings.HasPrefix(content("/sys/module/apparmor/parameters/enabled"), "Y"),
+		Systemd:  version,
 		Machined: a.conf.Machined.Register,
 		Verity:   string(a.conf.Store.Verity),
 

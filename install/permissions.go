@@ -87,7 +87,7 @@ func (a *Agent) renderImage(ctx context.Context, name, digest string) (*unitgen.
 		return nil, err
 	}
 	p.d = &deployment{host: a.host, name: container}
-	in, err := a.input(p, request{name: container})
+	in, err := a.input(ctx, p, request{name: container})
 	if err != nil {
 		return nil, err
 	}

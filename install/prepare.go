@@ -160,7 +160,7 @@ func (a *Agent) prepare(ctx context.Context, txn *store.Txn, r request) (*prepar
 
 // render renders a deployment in a directory and asks for the grants it lacks.
 func (a *Agent) render(ctx context.Context, p *prepared, r request, dir string) error {
-	in, err := a.input(p, r)
+	in, err := a.input(ctx, p, r)
 	if err != nil {
 		return err
 	}
@@ -337,12 +337,12 @@ func (a *Agent) collect(p *prepared, mountUnit []byte) {
 }
 
 // input gathers what rendering depends on.
-func (a *Agent) input(p *prepared, r request) (*unitgen.Input, error) {
+func (a *Agent) input(ctx context.Context, p *prepared, r request) (*unitgen.Input, error) {
 	exports, err := readExports(p.img.Tree)
 	if err != nil {
 		return nil, err
 	}
-	host, err := a.facts()
+	host, err := a.facts(ctx)
 	if err != nil {
 		return nil, err
 	}

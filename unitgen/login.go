@@ -165,9 +165,20 @@ func (r *renderer) unshare(m *rspec.Mount) {
 	}
 }
 
+// pollLimitSystemd is the first systemd that lets connections wait if there are
+// too many of them.
+const pollLimitSystemd = 255
+
 // busUnitFiles renders the socket of the login bus and the service that answers
 // one connection. A payload can open connections as it likes, so both are
-// bounded: how many at a time, for how long, with how much memory.
+// bounded: how many at a time and in which time, for how long, with how much
+// memory.
+//
+// The payload must not be able to close the socket for everybody, which systemd
+// does when it is triggered more often than TriggerLimitBurst=, 200 times in 2 s,
+// allows. From systemd 255 on connections wait in the queue before that. Older
+// ones close it, and it is opened again two seconds later, as after any other
+// failure. The pauses and the queue are short because machined waits in it, too.
 func (r *renderer) busUnitFiles(spec *rspec.Spec) (socket, service []byte) {
 	var b strings.Builder
 	name := r.in.Name
@@ -177,11 +188,15 @@ func (r *renderer) busUnitFiles(spec *rspec.Spec) (socket, service []byte) {
 	}
 	head("Sockets for machinectl")
 	b.WriteString("StartLimitIntervalSec=0\n") // as often as the container
+	fmt.Fprintf(&b, "OnFailure=atomic-bus-reopen@%s.service\n", name)
 	if r.outlives() {
 		outliveHelper(&b)
 	}
 	fmt.Fprintf(&b, "\n[Socket]\nListenStream=%s/%s\nListenStream=%s\n", busDirectory(name), busSocket, controlSocket(name))
-	b.WriteString("Accept=yes\nSocketMode=0600\nDirectoryMode=0755\nMaxConnections=16\nBacklog=16\nRemoveOnStop=yes\n")
+	b.WriteString("Accept=yes\nSocketMode=0600\nDirectoryMode=0755\nMaxConnections=16\nBacklog=4\nRemoveOnStop=yes\n")
+	if r.in.Host.Systemd >= pollLimitSystemd {
+		b.WriteString("PollLimitIntervalSec=250ms\nPollLimitBurst=5\n")
+	}
 	if uid, gid, ok := hostRoot(spec); ok {
 		// machined connects as the container's root.
 		fmt.Fprintf(&b, "ExecStartPost=/bin/chown %d:%d %s/%s\n", uid, gid, busDirectory(name), busSocket)
@@ -189,7 +204,7 @@ func (r *renderer) busUnitFiles(spec *rspec.Spec) (socket, service []byte) {
 	socket = []byte(b.String())
 	b.Reset()
 	head("Call by machinectl")
-	b.WriteString("CollectMode=inactive-or-failed\n\n[Service]\n")
+	b.WriteString("CollectMode=inactive-or-failed\nStartLimitIntervalSec=0\n\n[Service]\n")
 	fmt.Fprintf(&b, "ExecStart=-%s bus %s\n", r.in.Host.Launcher, name)
 	b.WriteString("StandardInput=socket\nStandardOutput=journal\nStandardError=journal\n")
 	fmt.Fprintf(&b, "SyslogIdentifier=%s\nSyslogLevel=notice\nLogLevelMax=notice\nLogExtraFields=%s\n", name, quoteWord("CONTAINER_NAME="+name))

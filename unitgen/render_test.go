@@ -50,6 +50,7 @@ type testCase struct {
 	SELinux      bool
 	Launcher     string
 	Machined     bool
+	Systemd      int
 	// IDs are those of a user namespace, NoUserNS is why there is none.
 	IDs      *unitgen.IDRange
 	NoUserNS string
@@ -151,6 +152,7 @@ func (c testCase) apply(tb testing.TB, in *unitgen.Input, rootfs map[string]unit
 		SELinux:      c.SELinux,
 		Verity:       "try",
 		Machined:     c.Machined,
+		Systemd:      c.Systemd,
 		NoUserNS:     c.NoUserNS,
 	}
 	if c.Launcher != "" {

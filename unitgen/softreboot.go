@@ -39,7 +39,7 @@ func outliveHelper(b *strings.Builder) {
 // that would end it nevertheless.
 func (r *renderer) outlive(line func(string, ...any)) {
 	if r.out.Notify == notifyFilter {
-		r.probs.addf("--survive-soft-reboot", 0, 0, "not with a watchdog or Type=notify-reload: a soft reboot closes the socket on which a payload that can be the host's root tells of itself")
+		r.probs.addf("--survive-soft-reboot", 0, 0, "not with a watchdog or Type=notify-reload: a soft reboot closes the socket on which a payload that can be the host's root tells of itself; leave one of them out")
 	}
 	early, _ := last(r.settings, "Unit", "DefaultDependencies")
 	line("SurviveFinalKillSignal=yes")

@@ -136,6 +136,8 @@ type HostFacts struct {
 	// SELinux and AppArmor say whether the host enforces labels and profiles.
 	SELinux  bool
 	AppArmor bool
+	// Systemd is the major version of the host's service manager, 0 if unknown.
+	Systemd int
 	// Machined says that containers are registered with systemd-machined.
 	Machined bool
 	// Verity is the mount policy: "require", "try" or "off".

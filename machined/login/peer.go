@@ -96,6 +96,15 @@ func CgroupID(path string) uint64 {
 	return st.Ino
 }
 
+// CheckCgroup refuses a peer of which the kernel says that it is not machined,
+// which needs no look at the container.
+func (p Peer) CheckCgroup(machined uint64) error {
+	if p.Cgroup != 0 && machined != 0 && p.Cgroup != machined {
+		return fmt.Errorf("peer is in cgroup %d and is not systemd-machined", p.Cgroup)
+	}
+	return nil
+}
+
 // Check refuses a peer that is not machined. Where the kernel does not tell a
 // peer's cgroup, nor machined's can be found, that is a peer without the right
 // UID or one that is a process of the container; another process of uid 0
@@ -105,9 +114,7 @@ func (p Peer) Check(want Expected) error {
 	case p.UID != 0 && p.UID != want.Root:
 		return fmt.Errorf("peer has uid %d and is not systemd-machined", p.UID)
 	case p.Cgroup != 0 && want.Machined != 0:
-		if p.Cgroup != want.Machined {
-			return fmt.Errorf("peer is in cgroup %d and is not systemd-machined", p.Cgroup)
-		}
+		return p.CheckCgroup(want.Machined)
 	case want.Payload != "" && within(liveCgroup(p.PID), want.Payload):
 		return fmt.Errorf("peer %d is a process of the container", p.PID)
 	}

@@ -34,6 +34,8 @@ func attack(kind string) error {
 		return say(handshake + "l\x01\x00\x01\x00\x00\x10\x00\x01\x00\x00\x00\x00\x00\x10\x00" + strings.Repeat("x", 1<<20))
 	case "flood":
 		return flood(1000)
+	case "siege":
+		return siege()
 	}
 	return fmt.Errorf("unknown attack %q", kind)
 }
@@ -87,6 +89,20 @@ func flood(n int) error {
 	wait.Wait()
 	fmt.Printf("connections: %d\n", held)
 	return nil
+}
+
+// siege opens connections and closes them at once, until it is killed.
+func siege() error {
+	for range 50 {
+		go func() {
+			for {
+				if conn, err := dial(); err == nil {
+					_ = conn.Close()
+				}
+			}
+		}()
+	}
+	select {}
 }
 
 // call returns a D-Bus call with strings as its arguments.

@@ -162,7 +162,7 @@ func (b *bench) turn(ctx context.Context, t turn, add func(what, who string, s s
 	}
 	add(t.what, t.who, s)
 	if t.use {
-		if err := b.use(dir, t.who, add); err != nil {
+		if err := b.use(ctx, dir, t.who, add); err != nil {
 			return err
 		}
 	}
@@ -188,14 +188,29 @@ func (b *bench) fresh(ctx context.Context) (dir string, done func(), err error) 
 		dir, err = os.MkdirTemp(b.work, "dir-")
 		return dir, func() { _ = os.RemoveAll(dir) }, err
 	}
-	img, dir := filepath.Join(b.work, "disk"), filepath.Join(b.work, "mnt")
-	script := `set -e; truncate -s 8G "$1"; mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard "$1"; mkdir -p "$2"
-dev=$(losetup --find --show --direct-io=on "$1"); trap 'losetup -d "$dev"' EXIT; mount -o noinit_itable "$dev" "$2"`
-	out, err := exec.CommandContext(ctx, "sh", "-c", script, "sh", img, dir).CombinedOutput()
-	if err != nil {
-		return "", nil, fmt.Errorf("fresh file system: %w: %s", err, out)
+	dir = filepath.Join(b.work, "mnt")
+	script := `truncate -s 8G "$1"; mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard "$1"; mkdir -p "$2"; ` + mountDisk
+	return dir, func() { _ = unix.Unmount(dir, 0) }, b.disk(ctx, script)
+}
+
+const mountDisk = `dev=$(losetup --find --show --direct-io=on "$1"); trap 'losetup -d "$dev"' EXIT; mount -o noinit_itable "$dev" "$2"`
+
+func (b *bench) disk(ctx context.Context, script string) error {
+	cmd := exec.CommandContext(ctx, "sh", "-ec", script, "sh", filepath.Join(b.work, "disk"), filepath.Join(b.work, "mnt"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("fresh file system: %w: %s", err, out)
 	}
-	return dir, func() { _ = unix.Unmount(dir, 0) }, nil
+	return nil
+}
+
+// forget leaves nothing of the file system in memory. Dropping caches would
+// leave what the journal has still to write back, like most directories.
+func (b *bench) forget(ctx context.Context) error {
+	unix.Sync()
+	if b.plain {
+		return nil
+	}
+	return b.disk(ctx, `umount "$2"; `+mountDisk)
 }
 
 // timed runs a program until what it wrote to dir is on disk. It does so by

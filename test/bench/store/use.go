@@ -3,14 +3,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/store/mount"
 )
@@ -20,8 +19,11 @@ const mounts = 20
 
 // use measures what becomes of an import: how long mounting takes, and reading
 // every file when nothing is in memory.
-func (b *bench) use(dir, who string, add func(what, who string, s sample)) error {
+func (b *bench) use(ctx context.Context, dir, who string, add func(what, who string, s sample)) error {
 	if who == "tar" {
+		if err := b.forget(ctx); err != nil {
+			return err
+		}
 		return coldRead(dir, "ext4", add)
 	}
 	store := filepath.Join(dir, "store")
@@ -49,6 +51,9 @@ func (b *bench) use(dir, who string, add func(what, who string, s sample)) error
 		}
 	}
 	add("mount", "atomic, "+how, sample{wall: took / mounts})
+	if err := b.forget(ctx); err != nil {
+		return err
+	}
 	if _, err := mount.Mount(o); err != nil {
 		return err
 	}
@@ -65,7 +70,6 @@ const largeFile = 256 << 10
 // coldRead reads every file below dir, with nothing of it in memory. What it
 // takes beside the files is reading the directories.
 func coldRead(dir, who string, add func(what, who string, s sample)) error {
-	unix.Sync()
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0o200); err != nil {
 		return err
 	}

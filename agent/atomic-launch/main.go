@@ -22,6 +22,7 @@ const usage = `usage: atomic-launch start NAME
        atomic-launch exec [-d | -t] [-u UID[:GID]] NAME COMMAND [ARGUMENT...]
        atomic-launch health [--once] NAME
        atomic-launch bus NAME
+       atomic-launch utmp LINE PID
        atomic-launch cleanup NAME | --all
        atomic-launch register --pending
        atomic-launch notify NAME
@@ -65,6 +66,8 @@ func run(ctx context.Context, args []string) error {
 		return runBundle(ctx, rest)
 	case verb == "bus" && len(rest) == 1:
 		return bus(ctx, rest[0])
+	case verb == "utmp" && len(rest) == 2:
+		return endSession(rest[0], rest[1])
 	case verb == "cleanup" && len(rest) == 1 && rest[0] == "--all":
 		return cleanupAll(ctx)
 	case verb == "cleanup" && len(rest) == 1:

@@ -96,3 +96,12 @@ func bus(ctx context.Context, name string) error {
 	}
 	return newLauncher().ServeBus(ctx, name, socket)
 }
+
+// endSession waits for the end of a session that is in the container's utmp.
+func endSession(line, pid string) error {
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return errUsage
+	}
+	return launch.EndSession(line, n)
+}

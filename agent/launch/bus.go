@@ -46,16 +46,34 @@ func (l Launcher) ServeBus(ctx context.Context, name string, conn *net.UnixConn)
 	}
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
+	// The payload may call as often as it likes: it is hung up on at little cost.
+	machinedID := login.CgroupID(machinedCgroup)
+	if err := peer.CheckCgroup(machinedID); err != nil {
+		return refused(name, err)
+	}
 	j, err := l.join(name)
 	if err != nil {
 		return err
 	}
 	defer j.close()
-	want := login.Expected{Root: j.hostRoot(), Machined: login.CgroupID(machinedCgroup), Payload: j.cgroup}
-	if err := peer.Check(want); err != nil {
-		return fmt.Errorf("refuse session in container %q: %w", name, err)
+	if err := peer.Check(login.Expected{Root: j.hostRoot(), Machined: machinedID, Payload: j.cgroup}); err != nil {
+		return refused(name, err)
 	}
-	return login.Serve(ctx, conn, sessions{j, name})
+	s := &sessions{joined: j, name: name, log: l.Log}
+	if err := login.Serve(ctx, conn, s); err != nil {
+		return err
+	}
+	// Hung up, so that machined does not wait for what remains.
+	if err := conn.Close(); err != nil {
+		return err
+	}
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), controlTimeout)
+	defer cancel()
+	return s.here.watch(ctx, name)
+}
+
+func refused(name string, err error) error {
+	return fmt.Errorf("refuse session in container %q: %w", name, err)
 }
 
 // hostRoot is the UID on the host of the container's uid 0.

@@ -42,6 +42,7 @@ var volatile = []string{
 	"/run/systemd/seats/",        // logind
 	"/run/systemd/sessions/",     // logind
 	"/run/systemd/unit-root/",    // made by the first sandboxed unit
+	"/run/systemd/transient",     // made by the first transient unit
 	"/run/systemd/units/",        // one invocation id for each unit that ran
 	"/run/systemd/users/",        // logind
 	"/run/systemd/netif/",        // networkd

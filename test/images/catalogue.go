@@ -15,6 +15,8 @@ import (
 const (
 	stable = "trixie"
 	newer  = "forky"
+	// older is the last one whose login and who know of utmp.
+	older = "bookworm"
 )
 
 // Catalogue is every image there is.

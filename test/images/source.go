@@ -155,7 +155,14 @@ func (s Debian) wants(name string, matched []bool) bool {
 }
 
 // clean turns a name in a Debian archive, "./usr/bin/", into a key of a tree.
-func clean(name string) string { return strings.Trim(strings.TrimPrefix(name, "."), "/") }
+// Packages that were made before /usr was merged have files elsewhere.
+func clean(name string) string {
+	name = strings.Trim(strings.TrimPrefix(name, "."), "/")
+	if top, _, below := strings.Cut(name, "/"); below && slices.Contains([]string{"bin", "sbin", "lib", "lib64"}, top) {
+		return "usr/" + name
+	}
+	return name
+}
 
 func takes(pattern, name string) bool {
 	if below, ok := strings.CutSuffix(pattern, "/"); ok {

@@ -28,6 +28,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"wait-journal":  onlyTrue("UNIT PATTERN", (*state).waitJournal),
 	"snapshot":      onlyTrue("NAME", (*state).snapshot),
 	"same-snapshot": onlyTrue("NAME", (*state).sameSnapshot),
+	"upgrade":       onlyTrue("[VERSION]", (*state).upgrade),
 	"tamper":        onlyTrue("FILE [OFFSET]", (*state).tamper),
 }
 

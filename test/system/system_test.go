@@ -77,6 +77,11 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := removeNext(); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("on", func(t *testing.T) { // ends when the parallel scripts have
 		for _, suite := range slices.Sorted(maps.Keys(bySuite)) {
 			// The longest first, so that the last does not run alone.

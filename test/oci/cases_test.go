@@ -47,12 +47,12 @@ func join(t specs.LinuxNamespaceType, path string) func(*spec) {
 
 // pin makes a namespace and pins it to a file.
 func pin(option, name string) string {
-	return `touch "$bundle/ns"
-unshare --` + option + `="$bundle/ns" true
-echo "` + name + `:[$(stat -L -c %i "$bundle/ns")] joined"`
+	return `touch /run/oci-ns
+unshare --` + option + `=/run/oci-ns true
+echo "` + name + `:[$(stat -L -c %i /run/oci-ns)] joined"`
 }
 
-const unpin = `umount "$bundle/ns"`
+const unpin = `umount /run/oci-ns`
 
 func add(ms ...specs.Mount) func(*spec) {
 	return func(s *spec) { s.Mounts = append(s.Mounts, ms...) }
@@ -179,10 +179,10 @@ var cases = withUserNS(slices.Concat([]testCase{
 	{name: "ns-host-uts", change: all(without(specs.UTSNamespace), func(s *spec) { s.Hostname = "" })},
 	{name: "ns-host-cgroup", change: without(specs.CgroupNamespace)},
 	{name: "ns-host-all", change: all(without(specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace), func(s *spec) { s.Hostname = "" })},
-	{name: "ns-join-net", change: join(specs.NetworkNamespace, top+"/ns-join-net/ns"), setup: pin("net", "net"), teardown: unpin},
-	{name: "ns-join-ipc", change: join(specs.IPCNamespace, top+"/ns-join-ipc/ns"), setup: pin("ipc", "ipc"), teardown: unpin},
-	{name: "ns-join-uts", change: all(join(specs.UTSNamespace, top+"/ns-join-uts/ns"), func(s *spec) { s.Hostname = "" }), setup: pin("uts", "uts"), teardown: unpin},
-	{name: "ns-join-cgroup", change: join(specs.CgroupNamespace, top+"/ns-join-cgroup/ns"), setup: pin("cgroup", "cgroup"), teardown: unpin},
+	{name: "ns-join-net", change: join(specs.NetworkNamespace, "/run/oci-ns"), setup: pin("net", "net"), teardown: unpin},
+	{name: "ns-join-ipc", change: join(specs.IPCNamespace, "/run/oci-ns"), setup: pin("ipc", "ipc"), teardown: unpin},
+	{name: "ns-join-uts", change: all(join(specs.UTSNamespace, "/run/oci-ns"), func(s *spec) { s.Hostname = "" }), setup: pin("uts", "uts"), teardown: unpin},
+	{name: "ns-join-cgroup", change: join(specs.CgroupNamespace, "/run/oci-ns"), setup: pin("cgroup", "cgroup"), teardown: unpin},
 	{name: "ns-join-pid", change: join(specs.PIDNamespace, "/run/oci-pid"), setup: `unshare --pid --fork --kill-child sleep 60 </dev/null >/dev/null 2>&1 &
 holder=$!
 while ! pgrep -P $holder sleep >/dev/null; do :; done

@@ -70,6 +70,13 @@ func (c *codec) check(p *Plan) {
 	case len(p.Seccomp)%8 != 0 || len(p.Seccomp)/8 > math.MaxUint16:
 		c.fail("its filter is damaged")
 	}
+	seen := p.Namespaces
+	for _, j := range p.Joined {
+		if !slices.Contains(joinable, j.Kind) || seen&j.Kind != 0 || !path.IsAbs(j.Path) {
+			c.fail("a namespace cannot be joined")
+		}
+		seen |= j.Kind
+	}
 	for _, m := range slices.Concat(p.UIDs, p.GIDs) {
 		if !m.possible() {
 			c.fail("a range of IDs is impossible")
@@ -107,6 +114,10 @@ func (c *codec) plan(p *Plan) {
 	c.text(&p.Config)
 	c.text(&p.Rootfs)
 	c.number(&p.Namespaces)
+	list(c, &p.Joined, func(j *Join) {
+		c.number(&j.Kind)
+		c.text(&j.Path)
+	})
 	for _, ids := range []*[]IDMap{&p.UIDs, &p.GIDs} {
 		list(c, ids, func(m *IDMap) {
 			c.number(&m.Inside)

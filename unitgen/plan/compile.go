@@ -200,18 +200,23 @@ func (c *compiler) linux() {
 }
 
 func (c *compiler) namespaces(l *specs.Linux) {
+	var joined uint64
 	for i, ns := range l.Namespaces {
 		flag, ok := namespaceFlags[ns.Type]
 		where := fmt.Sprintf("linux.namespaces[%d]", i)
 		switch {
 		case !ok:
 			c.unsupported(where, "the namespace %s", ns.Type)
-		case ns.Path != "":
-			c.unsupported(where, "joining a namespace")
-		case c.plan.Namespaces&flag != 0:
+		case (c.plan.Namespaces|joined)&flag != 0:
 			c.unsupported(where, "a second namespace of one type")
+		case ns.Path != "" && (!slices.Contains(joinable, flag) || !path.IsAbs(ns.Path) || strings.ContainsRune(ns.Path, 0)):
+			c.unsupported(where, "joining %s", ns.Path)
+		case ns.Path != "":
+			c.plan.Joined = append(c.plan.Joined, Join{flag, ns.Path})
+			joined |= flag
+		default:
+			c.plan.Namespaces |= flag
 		}
-		c.plan.Namespaces |= flag
 	}
 	if c.plan.Namespaces&newMount == 0 {
 		c.unsupported("linux.namespaces", "the absence of an own mount namespace")

@@ -13,6 +13,8 @@
 // docs/formats/plan.md describes the file.
 package plan
 
+import "slices"
+
 // Version is the version of the format. A program executes plans of its own
 // version only.
 const Version = 2
@@ -23,7 +25,8 @@ type Plan struct {
 	// of the root file system's image, both in hex, that the plan is for.
 	Config, Rootfs string
 
-	Namespaces uint64 // CLONE_NEW* flags
+	Namespaces uint64 // CLONE_NEW* flags of those that are made
+	Joined     []Join // those that are there already
 	// UIDs and GIDs are the IDs of a user namespace, if there is one.
 	UIDs, GIDs []IDMap
 	Hostname   string
@@ -61,6 +64,18 @@ type Plan struct {
 	// it: an array of struct sock_filter. Empty means none.
 	SeccompFlags uint64
 	Seccomp      []byte
+}
+
+// Join is a namespace that the container shares: its CLONE_NEW* flag, and a file
+// that stands for it.
+type Join struct {
+	Kind uint64
+	Path string
+}
+
+// Joins reports whether the container shares a namespace of a kind.
+func (p *Plan) Joins(kind uint64) bool {
+	return slices.ContainsFunc(p.Joined, func(j Join) bool { return j.Kind == kind })
 }
 
 // IDMap maps Count IDs, those from Inside on to those from Outside on.

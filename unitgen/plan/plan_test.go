@@ -71,6 +71,13 @@ func compile(t *testing.T, config []byte) *Plan {
 	return p
 }
 
+// joining adds a namespace, of others if it has a path.
+func joining(kind specs.LinuxNamespaceType, path string) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: path})
+	}
+}
+
 var ids = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
 
 // userNS gives a configuration a user namespace, and changes it.
@@ -113,8 +120,22 @@ func TestUnsupported(t *testing.T) {
 		}, "process.rlimits[1]"},
 		"no linux":           {func(s *specs.Spec) { s.Linux = nil }, "linux"},
 		"no mount namespace": {func(s *specs.Spec) { s.Linux.Namespaces = nil }, "linux.namespaces"},
-		"joined namespace":   {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/run/x" }, "linux.namespaces[0]"},
-		"namespace twice":    {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces...) }, "linux.namespaces[1]"},
+		"joined mounts":      {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/run/x" }, "linux.namespaces[0]"},
+		"joined users":       {joining(specs.UserNamespace, "/run/x"), "linux.namespaces[1]"},
+		"joined, relative":   {joining(specs.NetworkNamespace, "x"), "linux.namespaces[1]"},
+		"joined and made": {func(s *specs.Spec) {
+			joining(specs.NetworkNamespace, "/run/x")(s)
+			joining(specs.NetworkNamespace, "")(s)
+		}, "linux.namespaces[2]"},
+		"sysctl of others": {func(s *specs.Spec) {
+			joining(specs.NetworkNamespace, "/run/x")(s)
+			s.Linux.Sysctl = map[string]string{"net.x": "1"}
+		}, "linux.sysctl"},
+		"host name of others": {func(s *specs.Spec) {
+			joining(specs.UTSNamespace, "/run/x")(s)
+			s.Hostname = "x"
+		}, "hostname"},
+		"namespace twice": {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces...) }, "linux.namespaces[1]"},
 		"user namespace, no IDs": {func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 		}, "linux.uidMappings"},
@@ -223,6 +244,8 @@ func TestParseRefuses(t *testing.T) {
 			p.UIDs, p.GIDs = []IDMap{{0, 1, 1}}, []IDMap{{0, 1, 0}}
 		}),
 		"mapped files":       good(func(p *Plan) { p.Mounts = []Mount{{Type: "bind", Target: "/a", IDMap: IDMapTop}} }),
+		"joined mounts":      good(func(p *Plan) { p.Joined = []Join{{newMount, "/x"}} }),
+		"joined twice":       good(func(p *Plan) { p.Joined = []Join{{newNet, "/x"}, {newNet, "/y"}} }),
 		"nothing to execute": good(func(p *Plan) { p.Args = nil }),
 		"relative directory": good(func(p *Plan) { p.Cwd = "x" }),
 		"half a filter":      good(func(p *Plan) { p.Seccomp = make([]byte, 12) }),
@@ -248,6 +271,7 @@ func FuzzParse(f *testing.F) {
 	p.Mounts = []Mount{{Type: "bind", Source: "/a", Target: "/b", Propagation: []uint64{1}}}
 	p.Caps, p.Seccomp = &Caps{Bounding: 1}, make([]byte, 16)
 	p.Namespaces |= newUser
+	p.Joined = []Join{{newNet, "/run/netns/x"}}
 	p.UIDs, p.GIDs, p.Mounts[0].IDMap = []IDMap{{0, 1, 1}}, []IDMap{{0, 1, 1}}, IDMapTop
 	p.Rlimits, p.Groups, p.Sysctls = []Rlimit{{1, 2, 3}}, []uint64{1}, []Sysctl{{"a", "b"}}
 	f.Add(p.Encode())

@@ -18,6 +18,9 @@ func (p *Plan) Show(out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%s\n", what, fmt.Sprintf(format, args...))
 	}
 	step("plan", "version %d, for config.json %.12s and root file system %.12s", Version, p.Config, p.Rootfs)
+	for _, j := range p.Joined {
+		step("join", "%s of %s", strings.Join(names(j.Kind, namespaceNames), " "), j.Path)
+	}
 	cloned, made := p.Namespaces, uint64(0)
 	if p.UserNS() {
 		cloned &= newUser | newPID

@@ -54,6 +54,9 @@ const (
 	typeBlock = 0o060000
 )
 
+// joinable are the namespaces that a thread can enter by itself.
+var joinable = []uint64{newCgroup, newUTS, newIPC, newPID, newNet}
+
 var namespaceFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.MountNamespace: newMount, specs.CgroupNamespace: newCgroup, specs.UTSNamespace: newUTS,
 	specs.IPCNamespace: newIPC, specs.PIDNamespace: newPID, specs.NetworkNamespace: newNet,

@@ -67,7 +67,8 @@ func openProgram() (int, error) {
 }
 
 // Clone makes init, in the plan's namespaces and in this process's cgroup; how is
-// CLONE_PARENT or nothing.
+// CLONE_PARENT or nothing. Namespaces that are joined are so with the host's
+// rights, before there is one of users.
 //
 // Init of a user namespace is its root from the start, and makes the others when
 // it is told to: what belongs to them, such as files in /proc and /sys, is the
@@ -93,9 +94,12 @@ func Clone(p *plan.Plan, passed []*os.File, how uintptr) (*Init, error) {
 		sys.GidMappingsEnableSetgroups = true
 		sys.Credential = &syscall.Credential{}
 	}
-	i.PID, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(i.own()+1), []string{"atomic-enter", strconv.Itoa(i.own())}, &syscall.ProcAttr{
-		Files: append(files, uintptr(pair[1]), uintptr(exe)),
-		Sys:   &sys,
+	err = inNamespaces(p.Joined, func() (err error) {
+		i.PID, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(i.own()+1), []string{"atomic-enter", strconv.Itoa(i.own())}, &syscall.ProcAttr{
+			Files: append(files, uintptr(pair[1]), uintptr(exe)),
+			Sys:   &sys,
+		})
+		return err
 	})
 	_ = unix.Close(pair[1])
 	if err != nil {

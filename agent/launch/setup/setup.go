@@ -68,7 +68,7 @@ func (i *Init) make(c Container) error {
 	// The file system.
 	unix.Umask(0)
 	cgroup := c.Cgroup
-	if p.Namespaces&unix.CLONE_NEWCGROUP == 0 {
+	if p.Namespaces&unix.CLONE_NEWCGROUP == 0 && !p.Joins(unix.CLONE_NEWCGROUP) {
 		cgroup = "/sys/fs/cgroup"
 	}
 	root, err := openRoot(c.Root, cgroup, p)

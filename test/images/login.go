@@ -18,7 +18,8 @@ func loginImages(variant func(tag, why string, trees ...string) Image) []Image {
 	login.Config.Cmd = []string{"-listen="}
 	return []Image{
 		login,
-		gettyImage(variant),
+		gettyImage(variant, "latest", "no /exports; agetty, login, who and PAM of Debian "+older+", a utmp, passwords", "usr/sbin/agetty", "usr/bin/setsid"),
+		gettyImage(variant, "login", "the same without agetty"),
 		variant("userns", "a user namespace, set up by the template", "hello", "hello-userns"),
 		variant("slow", "Restart=always with RestartSec=4", "hello", "hello-slow"),
 	}
@@ -27,19 +28,19 @@ func loginImages(variant func(tag, why string, trees ...string) Image) []Image {
 // secret is "secret", as `openssl passwd -6 -salt atomic secret` prints it.
 const secret = "$6$atomic$gQCLfjVB2nzqnE1HF8daVvaKKBFEKbsFdL7YfICCGTM0747wcrDP8rGPuJ.YyAEJAeDK8O7H.yOLOpvbqia8h/"
 
-// gettyImage has agetty and login of util-linux, with PAM, as Debian packages
+// gettyImage has login, PAM, who and what else more says, as Debian packages
 // them, and a utmp: its payload makes one, as a service manager would. root's
 // password is "secret", hello has none set.
-func gettyImage(variant func(tag, why string, trees ...string) Image) Image {
-	i := variant("latest", "no /exports; agetty, login, who and PAM of Debian "+older+", a utmp, passwords")
+func gettyImage(variant func(tag, why string, trees ...string) Image, tag, why string, more ...string) Image {
+	i := variant(tag, why)
 	i.Repo = "library/getty"
 	pam := func(kind string) file { return text(kind + "\trequired\tpam_unix.so\n") }
 	i.Layers = append(i.Layers, Layer{
-		Debian{Suite: older, Packages: []string{"util-linux", "login", "passwd", "coreutils", "libpam-modules", "libpam-runtime", "bash"}, Take: []string{
-			"usr/sbin/agetty", "usr/bin/login", "usr/bin/setsid", "usr/bin/who", "usr/bin/stty", "usr/bin/bash",
+		Debian{Suite: older, Packages: []string{"util-linux", "login", "passwd", "coreutils", "libpam-modules", "libpam-runtime", "bash"}, Take: append([]string{
+			"usr/bin/login", "usr/bin/who", "usr/bin/stty", "usr/bin/bash",
 			"usr/sbin/unix_chkpwd", "etc/pam.d/login", "etc/pam.d/other", "etc/login.defs", "etc/security/",
 			"usr/lib/*-linux-gnu*/*.so*", "usr/lib/*-linux-gnu*/security/*.so", "usr/lib*/ld-linux-*",
-		}},
+		}, more...)},
 	}, Layer{Files{
 		// What pam-auth-update would have written.
 		"etc/pam.d/common-auth":     pam("auth"),

@@ -117,6 +117,9 @@ func (c Client) connect(ctx context.Context) (transport, error) {
 	return t, nil
 }
 
+// Running reports whether machined has been started.
+func (c Client) Running() bool { return c.running("systemd-machined.service") }
+
 // running reports whether a service has been started. systemd keeps the
 // invocation of every such unit in a link; a manager that keeps none is not
 // asked.

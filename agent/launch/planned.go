@@ -112,8 +112,12 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 	if err := init.Release(); err != nil {
 		return fmt.Errorf("start container %q: %w", name, err)
 	}
-	defer registration.end(ctx)
-	return l.waitReady(run, d, &init.initProcess, inside)
+	if err := l.waitReady(run, d, &init.initProcess, inside); err != nil {
+		return err
+	}
+	inside.close() // nobody reads what comes now
+	registration.end(ctx)
+	return nil
 }
 
 // peekPlan reads a container's plan, which nobody has checked yet, and returns

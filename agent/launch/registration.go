@@ -18,7 +18,7 @@ import (
 // by a busy host.
 const registerTimeout = 10 * time.Second
 
-// registerPatience bounds what machined may cost a start, or a stop.
+// registerPatience bounds what a machined that runs may cost a start, or a stop.
 const registerPatience = 2 * time.Second
 
 // registerUnit registers what could not be registered when it was started.
@@ -27,6 +27,8 @@ const registerUnit = "atomic-register.service"
 // Registrar makes a container known to machined.
 type Registrar interface {
 	Register(ctx context.Context, m machined.Machine) error
+	// Running reports whether machined runs already.
+	Running() bool
 }
 
 // registration is one container's, which goes on while the start does. A nil one
@@ -36,6 +38,7 @@ type registration struct {
 	run     runDir
 	machine machined.Machine
 	cancel  context.CancelFunc
+	wants   time.Duration
 	done    chan error
 	over    bool
 }
@@ -47,12 +50,15 @@ func (l Launcher) register(ctx context.Context, run runDir, d *deployment, init 
 	if l.Registrar == nil || !d.rec.Atomic.Start.Register {
 		return nil
 	}
-	r := &registration{l: l, run: run, done: make(chan error, 1), machine: machined.Machine{
+	r := &registration{l: l, run: run, wants: registerTimeout, done: make(chan error, 1), machine: machined.Machine{
 		Name: d.name, Unit: d.rec.Atomic.Start.Unit,
 		Leader: init.pid, LeaderPIDFD: init.fd, RootDirectory: d.rootfs(),
 	}}
 	if d.rec.Atomic.Start.Bus {
 		r.machine.Control = l.Host.Control(d.name)
+	}
+	if l.Registrar.Running() {
+		r.wants = registerPatience
 	}
 	ctx, r.cancel = context.WithTimeout(ctx, registerTimeout)
 	go func() { r.done <- l.Registrar.Register(ctx, r.machine) }()
@@ -66,7 +72,7 @@ func (r *registration) wait() {
 	if r == nil {
 		return
 	}
-	patience := time.NewTimer(registerPatience)
+	patience := time.NewTimer(r.wants)
 	defer patience.Stop()
 	select {
 	case err := <-r.done:
@@ -77,8 +83,9 @@ func (r *registration) wait() {
 	}
 }
 
-// end gives up on a registration that is not done when the launcher is. systemd
-// is asked to try until machined answers.
+// end waits for a registration that is not done when the container is up, which
+// keeps nobody but this process. If there is no answer, systemd is asked to try
+// until there is.
 func (r *registration) end(ctx context.Context) {
 	if r == nil {
 		return
@@ -87,16 +94,13 @@ func (r *registration) end(ctx context.Context) {
 	if r.over {
 		return
 	}
-	select {
-	case err := <-r.done:
-		if err == nil {
-			err = r.run.registered()
-		}
-		if !unanswered(err) {
-			r.result(err)
-			return
-		}
-	default:
+	err := <-r.done
+	if err == nil {
+		err = r.run.registered()
+	}
+	if !unanswered(err) {
+		r.result(err)
+		return
 	}
 	r.l.Log.Warn("machined does not answer, registering later")
 	if err := askRegister(ctx); err != nil {

@@ -17,9 +17,12 @@ import (
 
 // slow is a machined that takes its time.
 type slow struct {
-	after time.Duration
-	err   error
+	after    time.Duration
+	err      error
+	starting bool
 }
+
+func (s slow) Running() bool { return !s.starting }
 
 func (s slow) Register(ctx context.Context, _ machined.Machine) error {
 	select {
@@ -37,13 +40,16 @@ func TestRegistration(t *testing.T) {
 		waits   time.Duration // before its release
 		pending bool          // in the end
 	}{
-		"at once":             {slow{0, nil}, 0, 0, false},
-		"slow":                {slow{time.Second, nil}, 0, time.Second, false},
-		"slower, but in time": {slow{3 * time.Second, nil}, 2 * time.Second, registerPatience, false},
-		"refused":             {slow{0, errors.New("no")}, 0, 0, true},
-		"not there":           {slow{0, machined.ErrUnavailable}, time.Second, 0, true},
-		"not a name":          {slow{0, machined.ErrInvalidName}, 0, 0, false},
-		"refused late":        {slow{3 * time.Second, errors.New("no")}, 2 * time.Second, registerPatience, true},
+		"at once":                    {slow{}, 0, 0, false},
+		"slow":                       {slow{after: time.Second}, 0, time.Second, false},
+		"slower":                     {slow{after: 3 * time.Second}, 0, registerPatience, false},
+		"slower than the payload":    {slow{after: 3 * time.Second}, 2 * time.Second, registerPatience, false},
+		"slow, as it is starting":    {slow{after: 3 * time.Second, starting: true}, 0, 3 * time.Second, false},
+		"refused":                    {slow{err: errors.New("no")}, 0, 0, true},
+		"refused by one that starts": {slow{err: errors.New("no"), starting: true}, 0, 0, true},
+		"not there":                  {slow{err: machined.ErrUnavailable}, time.Second, 0, true},
+		"not a name":                 {slow{err: machined.ErrInvalidName}, 0, 0, false},
+		"refused late":               {slow{after: 3 * time.Second, err: errors.New("no")}, 2 * time.Second, registerPatience, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -87,8 +87,12 @@ func (l Launcher) Start(ctx context.Context, name string, twin *os.File, creator
 	if err := l.release(ctx, run, d, init); err != nil {
 		return l.fail(init, fmt.Errorf("release container %q: %w", name, err))
 	}
-	defer registration.end(ctx)
-	return l.waitReady(run, d, init, inside)
+	if err := l.waitReady(run, d, init, inside); err != nil {
+		return err
+	}
+	inside.close() // nobody reads what comes now
+	registration.end(ctx)
+	return nil
 }
 
 // release lets init execute the payload.

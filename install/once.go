@@ -362,7 +362,7 @@ var notTransient = strings.Fields("ExecStart ExecStop SourcePath RequiresMountsF
 var notForCommands = strings.Fields(`Type NotifyAccess PIDFile ExecCondition ExecStartPre ExecStartPost ExecReload ExecStopPost
 	Restart RestartSec RestartSteps RestartMaxDelaySec RestartMode RestartPreventExitStatus RestartForceExitStatus RemainAfterExit
 	BusName WatchdogSec TimeoutStartSec TimeoutSec GuessMainPID StandardInput StandardOutput StandardError Sockets
-	FileDescriptorStoreMax OOMPolicy WorkingDirectory`)
+	FileDescriptorStoreMax OOMPolicy WorkingDirectory SuccessExitStatus`)
 
 // unit is the transient unit: the settings of the rendered one, and the removal
 // of everything as its last command.

@@ -290,6 +290,7 @@ func (a *Agent) record(p *prepared, r request, rootfs string) *record.Record {
 		rec.Atomic.Start = record.Start{
 			Unit: r.name + ".service", MountUnit: p.unit, StopSignal: out.StopSignal,
 			Notify: out.Notify, NotifyPath: out.NotifyPath, Register: a.conf.Machined.Register, Bus: out.Bus, Engine: "oci",
+			Init: out.Init,
 		}
 		if p.runtime != nil {
 			rec.Runtime = p.runtime.Path

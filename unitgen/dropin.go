@@ -137,6 +137,11 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 			line("KillMode=mixed")
 		}
 		line("KillSignal=%s", r.out.StopSignal)
+		if r.out.Init != "" {
+			// Process 1 cannot die of a signal as its payload did. These are those of
+			// which a service may (HUP, INT, PIPE, TERM).
+			line("SuccessExitStatus=129 130 141 143")
+		}
 		// Little has to run after a stop, and running anything then takes longer
 		// than the stop itself. systemd removes the run-time directory, machined
 		// forgets a stopped unit's machine, and a start replaces what a crash
@@ -161,6 +166,9 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	}
 	for _, p := range serviceLines {
 		line("%s", p)
+	}
+	if n, _ := last(r.settings, "Service", "FileDescriptorStoreMax"); launched && strings.Trim(n, " 0") != "" && r.out.Notify != notifyRaw {
+		r.warnf("FileDescriptorStoreMax= has no effect: descriptors reach systemd only from a payload that notifies and cannot be uid 0 of the host")
 	}
 	if launched && !r.out.Native && r.watched() && r.out.Notify == notifyLauncher {
 		r.warnf("WatchdogSec= is turned off: the unit is not of Type=notify, so nobody would say that the payload is alive")

@@ -32,7 +32,9 @@ type Options struct {
 	// own.
 	UserNS string
 	// Init is "yes" if the payload gets a process 1 that reaps orphans and
-	// passes signals on; "no" and empty mean that the payload is process 1.
+	// passes signals on, "no" if the payload is process 1; "auto" and empty mean
+	// the former for an image without a configuration whose entrypoint is a shell
+	// script.
 	Init string
 	// Isolation is oci, native or fly; empty means oci.
 	Isolation string
@@ -87,6 +89,12 @@ func (r *renderer) options(spec *rspec.Spec) {
 	}
 }
 
+// Whether a payload gets a process 1, besides "no".
+const (
+	InitYes  = "yes"
+	InitAuto = "auto"
+)
+
 // initInside is where the container finds its process 1.
 const initInside = "/.atomic-init"
 
@@ -95,16 +103,22 @@ func (r *renderer) initProgram() string { return path.Dir(r.in.Host.Launcher) + 
 
 // addInit puts a process 1 of ours before the payload.
 func (r *renderer) addInit(spec *rspec.Spec) {
-	switch r.in.Options.Init {
-	case "", "no":
-		return
-	case "yes":
-	default:
-		r.probs.addf("--init", 0, 0, "%q is neither yes nor no", r.in.Options.Init)
-		return
-	}
 	if len(spec.Process.Args) == 0 {
 		return // which is a problem of its own
+	}
+	switch r.in.Options.Init {
+	case "no":
+		return
+	case "", InitAuto:
+		if !r.generated || r.isolation() != IsolationOCI || !r.staysShell(spec) {
+			return
+		}
+		r.out.Init = InitAuto
+	case InitYes:
+		r.out.Init = InitYes
+	default:
+		r.probs.addf("--init", 0, 0, "%q is none of auto, yes and no", r.in.Options.Init)
+		return
 	}
 	spec.Process.Args = append([]string{initInside}, spec.Process.Args...)
 	spec.Mounts = append(spec.Mounts, rspec.Mount{

@@ -201,6 +201,8 @@ type Output struct {
 	StopSignal string // "SIGTERM"
 	Notify     string // see record.Start
 	NotifyPath string
+	// Init is InitYes or InitAuto if the payload gets a process 1, else empty.
+	Init string
 	// Native says that systemd starts the container without the launcher;
 	// Command is the program that it executes then, a path in the image.
 	Native  bool

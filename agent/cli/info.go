@@ -14,6 +14,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install"
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/unitgen"
 )
 
 type infoOptions struct {
@@ -147,6 +148,12 @@ func printRecord(g *globals, d *install.Description) {
 	}
 	if o := r.Atomic.Options; o != nil && o.Isolation != "" {
 		fmt.Fprintf(g.Out, "Isolation: %s\n", o.Isolation)
+	}
+	switch r.Atomic.Start.Init {
+	case unitgen.InitYes:
+		fmt.Fprintln(g.Out, "Process 1: atomic's")
+	case unitgen.InitAuto:
+		fmt.Fprintln(g.Out, "Process 1: atomic's, as the entrypoint is a shell script")
 	}
 	if rt := r.Atomic.Start.Runtime; rt != nil {
 		fmt.Fprintf(g.Out, "Runtime: %s\n", rt.Path)

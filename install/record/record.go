@@ -117,7 +117,7 @@ type Options struct {
 	Properties []string `json:"properties,omitempty"`
 	// UserNS is "auto" or "host".
 	UserNS string `json:"userNS,omitempty"`
-	// Init is "yes" or "no".
+	// Init is "auto", "yes" or "no".
 	Init string `json:"init,omitempty"`
 	// Isolation is "oci", "native" or "fly"; empty means "oci".
 	Isolation string `json:"isolation,omitempty"`
@@ -190,6 +190,9 @@ type Start struct {
 	Engine string `json:"engine"`
 	// Runtime is another program that makes the container; nil if none does.
 	Runtime *Runtime `json:"runtime,omitempty"`
+	// Init is "yes", or "auto" if install has decided so, if the payload has a
+	// process 1 before it; else empty.
+	Init string `json:"init,omitempty"`
 	// Health is the image's health check, nil if it has none.
 	Health *Health `json:"health,omitempty"`
 	// PlanSHA256 is the SHA-256 in hex of the deployment's plan.

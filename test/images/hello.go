@@ -47,6 +47,8 @@ func helloImages() []Image {
 		variant("wanted", "another [Install] section, another default", "hello", "hello-wanted"),
 		variant("type", "TYPE=, WATCHDOG=, REMAIN= and USER= of the template's unit are values", "hello", "hello-type"),
 		plain(variant("plain", "no /exports: entrypoint, user, volume, ports, stop signal from the configuration")),
+		script(variant("script", "no /exports: a shell script that starts the server as its child")),
+		scriptExec(variant("script-exec", "no /exports: a shell script that makes room for the server")),
 		docker(variant("docker", "hello:notify with Docker's media types", "hello")),
 		zstd(variant("zstd", "hello:notify with zstd layers", "hello")),
 	}
@@ -72,6 +74,22 @@ func plain(i Image) Image {
 	i.Config.StopSignal = "SIGUSR1"
 	i.Config.ExposedPorts = map[string]struct{}{"8081/tcp": {}}
 	i.Config.Volumes = map[string]struct{}{"/srv/hello": {}}
+	return i
+}
+
+// script has an entrypoint that leaves an orphan and waits for the server.
+func script(i Image) Image {
+	i = plain(i)
+	i.Layers = append(i.Layers, Layer{Files{"entry.sh": program([]byte("#!/bin/sh\nset -e\n(sleep 0.1 &)\n/usr/bin/hello \"$@\"\necho \"entry: the server has ended\"\n"))}})
+	i.Config.Entrypoint = []string{"/entry.sh"}
+	i.Config.StopSignal = ""
+	return i
+}
+
+func scriptExec(i Image) Image {
+	i = plain(i)
+	i.Layers = append(i.Layers, Layer{Files{"entry.sh": program([]byte("#!/bin/sh\nset -e\nexec /usr/bin/hello \"$@\"\n"))}})
+	i.Config.Entrypoint = []string{"/entry.sh"}
 	return i
 }
 

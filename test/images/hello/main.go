@@ -40,6 +40,7 @@ type options struct {
 	notify string // a further notification, sent after READY
 	hang   bool   // let the watchdog starve
 	crash  bool   // die of a memory fault, with a core, once ready
+	keep   bool   // leave the socket to systemd, for the next start
 }
 
 func parse(args []string, env string) (options, error) {
@@ -57,6 +58,7 @@ func parse(args []string, env string) (options, error) {
 	f.StringVar(&o.notify, "notify", "", "send this notification after READY=1")
 	f.BoolVar(&o.hang, "hang", false, "do not feed the watchdog")
 	f.BoolVar(&o.crash, "crash", false, "once ready, die of a memory fault that nobody handles")
+	f.BoolVar(&o.keep, "keep", false, "keep the listening socket in systemd's store of descriptors")
 	err := f.Parse(append(args, strings.Fields(env)...))
 	if err == nil && f.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
@@ -105,6 +107,11 @@ func run(o options) (int, error) {
 		if err != nil {
 			return 1, err
 		}
+		if o.keep {
+			if err := keep(l); err != nil {
+				return 1, err
+			}
+		}
 		fmt.Printf("hello: listening on %s\n", l.Addr())
 		go func() { _ = (&http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute}).Serve(l) }()
 	}
@@ -126,6 +133,26 @@ func run(o options) (int, error) {
 		go s.feedWatchdog()
 	}
 	return s.wait(o, signals), nil
+}
+
+// keep gives systemd a socket that did not come from there.
+func keep(l net.Listener) error {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	tcp, ok := l.(*net.TCPListener)
+	if !ok || socket == "" || os.Getenv("LISTEN_FDS") != "" {
+		return nil
+	}
+	file, err := tcp.File()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	return syscall.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=web"), syscall.UnixRights(int(file.Fd())), &syscall.SockaddrUnix{Name: socket}, 0)
 }
 
 // crash takes the handler of memory faults away, which the Go runtime would

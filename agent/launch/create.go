@@ -104,7 +104,8 @@ func (l Launcher) payload(d *deployment) (*configs.Config, *libcontainer.Process
 		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		if in.credentials, err = mountCredentials(cfg, dir, in.notifyPath, runOf(l.Host, d.name)); err != nil {
+		mapped := cfg.Namespaces.IsPrivate(configs.NEWUSER) && l.mappable(dir)
+		if in.credentials, err = mountCredentials(cfg, dir, in.notifyPath, runOf(l.Host, d.name), mapped); err != nil {
 			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
 		}
 	}

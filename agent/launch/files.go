@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atomic-agent/atomic/internal/paths"
 )
 
@@ -108,6 +110,18 @@ func (r runDir) alive(name string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// mappable reports whether root of a user namespace can be shown the unit's
+// credentials as its own. They are in a tmpfs, but older systemds keep them in a
+// ramfs, of which the kernel maps no owners.
+func (l Launcher) mappable(dir string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC {
+		return true
+	}
+	l.Log.Warn("nobody in the container's user namespace can read the unit's credentials: this systemd keeps them where owners cannot be mapped")
+	return false
 }
 
 // credentialsInside is where the container sees the unit's credentials. The

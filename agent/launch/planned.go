@@ -176,24 +176,30 @@ func (l Launcher) passOn(d *deployment, p *plan.Plan, run runDir, listen int) {
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
 		var err error
-		if in.credentials, err = planCredentials(p, dir, start.NotifyPath, run); err != nil {
+		mapped := p.UserNS() && l.mappable(dir)
+		if in.credentials, err = planCredentials(p, dir, start.NotifyPath, run, mapped); err != nil {
 			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
 		}
 	}
 	p.Env = payloadEnv(in)
 }
 
-// planCredentials adds the mount of the unit's credentials to a plan.
-func planCredentials(p *plan.Plan, source, notifyPath string, run runDir) (string, error) {
+// planCredentials adds the mount of the unit's credentials to a plan. In a user
+// namespace its root can read them if they are mapped.
+func planCredentials(p *plan.Plan, source, notifyPath string, run runDir, mapped bool) (string, error) {
 	target, err := run.credentialsInside(notifyPath, planned(p, "/run", "tmpfs"))
 	if err != nil {
 		return "", err
 	}
-	p.Mounts = append(p.Mounts, plan.Mount{
+	m := plan.Mount{
 		Type: "bind", Source: source, Target: target,
 		Set:   unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
 		Clear: unix.MOUNT_ATTR_NOSYMFOLLOW,
-	})
+	}
+	if mapped {
+		m.IDMap = plan.IDMapTop
+	}
+	p.Mounts = append(p.Mounts, m)
 	return target, nil
 }
 

@@ -180,7 +180,8 @@ func (l Launcher) runtimeSpec(d *deployment, run runDir) (*specs.Spec, []*os.Fil
 		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		if in.credentials, err = specCredentials(spec, dir, in.notifyPath, run); err != nil {
+		mapped := len(spec.Linux.UIDMappings) > 0 && l.mappable(dir)
+		if in.credentials, err = specCredentials(spec, dir, in.notifyPath, run, mapped); err != nil {
 			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
 		}
 	}
@@ -198,7 +199,7 @@ func privatePIDs(spec *specs.Spec) bool {
 }
 
 // specCredentials adds the mount of the unit's credentials to a configuration.
-func specCredentials(spec *specs.Spec, source, notifyPath string, run runDir) (string, error) {
+func specCredentials(spec *specs.Spec, source, notifyPath string, run runDir, mapped bool) (string, error) {
 	tmpfs := false
 	for _, m := range spec.Mounts {
 		tmpfs = tmpfs || filepath.Clean(m.Destination) == "/run" && m.Type == "tmpfs"
@@ -207,8 +208,10 @@ func specCredentials(spec *specs.Spec, source, notifyPath string, run runDir) (s
 	if err != nil {
 		return "", err
 	}
-	spec.Mounts = append(spec.Mounts, specs.Mount{
-		Destination: target, Type: "bind", Source: source, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"},
-	})
+	options := []string{"bind", "ro", "nosuid", "nodev", "noexec"}
+	if mapped {
+		options = append(options, "idmap")
+	}
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: target, Type: "bind", Source: source, Options: options})
 	return target, nil
 }

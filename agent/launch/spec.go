@@ -142,15 +142,19 @@ var rlimits = map[string]int{
 
 // mountCredentials makes the unit's credentials visible in the container and
 // returns their directory there.
-func mountCredentials(cfg *configs.Config, source, notifyPath string, run runDir) (string, error) {
+func mountCredentials(cfg *configs.Config, source, notifyPath string, run runDir, mapped bool) (string, error) {
 	target, err := run.credentialsInside(notifyPath, hasMount(cfg, "/run", "tmpfs"))
 	if err != nil {
 		return "", err
 	}
-	cfg.Mounts = append(cfg.Mounts, &configs.Mount{
+	m := &configs.Mount{
 		Source: source, Destination: target, Device: "bind",
 		Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
-	})
+	}
+	if mapped {
+		m.IDMapping = &configs.MountIDMapping{UIDMappings: cfg.UIDMappings, GIDMappings: cfg.GIDMappings}
+	}
+	cfg.Mounts = append(cfg.Mounts, m)
 	return target, nil
 }
 

@@ -85,6 +85,9 @@ func (c *compiler) process() {
 		"zos":                     c.spec.ZOS != nil,
 	})
 	out := c.plan
+	if ofItself(p.Cwd) {
+		c.unsupported("process.cwd", "%s, which is another one for each process", p.Cwd)
+	}
 	out.Cwd, out.Args, out.Env = p.Cwd, p.Args, p.Env
 	for i, s := range slices.Concat(p.Args, p.Env, []string{p.Cwd}) {
 		if strings.ContainsRune(s, 0) {
@@ -106,6 +109,14 @@ func (c *compiler) process() {
 	}
 	c.rlimits(p)
 	c.capabilities(p)
+}
+
+// ofItself reports whether a path is one of those by which a process finds
+// itself in /proc. The process that makes the container is not in it, and would
+// take them for missing.
+func ofItself(p string) bool {
+	parts := strings.Split(path.Clean(p), "/")
+	return len(parts) > 2 && parts[1] == "proc" && slices.Contains([]string{"self", "thread-self", "mounts", "net"}, parts[2])
 }
 
 func (c *compiler) rlimits(p *specs.Process) {
@@ -184,6 +195,9 @@ func (c *compiler) linux() {
 	for _, p := range slices.Concat(l.MaskedPaths, l.ReadonlyPaths) {
 		if !path.IsAbs(p) {
 			c.unsupported("linux.maskedPaths", "the relative path %s", p)
+		}
+		if ofItself(p) {
+			c.unsupported("linux.maskedPaths", "%s, which is another one for each process", p)
 		}
 	}
 	out.Masked, out.Readonly = l.MaskedPaths, l.ReadonlyPaths

@@ -156,10 +156,20 @@ func (m *Manager) Start(ctx context.Context, unit string) error {
 }
 
 // Stop stops the unit and waits until it is down. A unit that does not exist
-// is down.
+// is down. Whoever starts the unit meanwhile, or one that requires it, cancels
+// the stop; so it is tried again, some times.
 func (m *Manager) Stop(ctx context.Context, unit string) error {
-	return m.job(ctx, unit, "stop", (*dbus.Conn).StopUnitContext)
+	var err error
+	for range 5 {
+		if err = m.job(ctx, unit, "stop", (*dbus.Conn).StopUnitContext); !errors.Is(err, errCanceled) {
+			break
+		}
+	}
+	return err
 }
+
+// errCanceled is the end of a job that another one has replaced.
+var errCanceled = errors.New("canceled")
 
 type jobFunc func(c *dbus.Conn, ctx context.Context, name, mode string, ch chan<- string) (int, error)
 
@@ -181,7 +191,11 @@ func (m *Manager) job(ctx context.Context, unit, verb string, do jobFunc) error 
 	select {
 	case result := <-done:
 		if result != "done" && result != "skipped" {
-			return hint.New(fmt.Errorf("%s %s: %s", verb, unit, result), "see systemctl status "+unit+" and journalctl -u "+unit)
+			reason := errors.New(result)
+			if result == errCanceled.Error() {
+				reason = errCanceled
+			}
+			return hint.New(fmt.Errorf("%s %s: %w", verb, unit, reason), "see systemctl status "+unit+" and journalctl -u "+unit)
 		}
 		return nil
 	case <-ctx.Done():

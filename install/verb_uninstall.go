@@ -87,14 +87,15 @@ func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error 
 			return err
 		}
 	}
-	if err := a.removeHelpers(ctx, in); err != nil {
-		return err
-	}
 	units := append(mountUnits(in.Steps), unit)
 	for _, m := range mountUnits(in.Steps) {
 		if err := a.sd.Stop(ctx, m); err != nil {
 			return err
 		}
+	}
+	// Without its root file system nobody can start it meanwhile, and its sockets.
+	if err := a.removeHelpers(ctx, in); err != nil {
+		return err
 	}
 	if has(tmpfilesPath(in.Name)) {
 		file := a.host.Path(tmpfilesPath(in.Name))

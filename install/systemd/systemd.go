@@ -157,19 +157,20 @@ func (m *Manager) Start(ctx context.Context, unit string) error {
 
 // Stop stops the unit and waits until it is down. A unit that does not exist
 // is down. Whoever starts the unit meanwhile, or one that requires it, cancels
-// the stop; so it is tried again, some times.
+// the stop, or makes it fail if a mount is under way; so it is tried again, some
+// times.
 func (m *Manager) Stop(ctx context.Context, unit string) error {
 	var err error
 	for range 5 {
-		if err = m.job(ctx, unit, "stop", (*dbus.Conn).StopUnitContext); !errors.Is(err, errCanceled) {
+		if err = m.job(ctx, unit, "stop", (*dbus.Conn).StopUnitContext); !errors.Is(err, errCrossed) {
 			break
 		}
 	}
 	return err
 }
 
-// errCanceled is the end of a job that another one has replaced.
-var errCanceled = errors.New("canceled")
+// errCrossed is the end of a stop that a start has crossed.
+var errCrossed = errors.New("somebody else may be starting it")
 
 type jobFunc func(c *dbus.Conn, ctx context.Context, name, mode string, ch chan<- string) (int, error)
 
@@ -191,11 +192,11 @@ func (m *Manager) job(ctx context.Context, unit, verb string, do jobFunc) error 
 	select {
 	case result := <-done:
 		if result != "done" && result != "skipped" {
-			reason := errors.New(result)
-			if result == errCanceled.Error() {
-				reason = errCanceled
+			err := fmt.Errorf("%s %s: %s", verb, unit, result)
+			if verb == "stop" && (result == "canceled" || result == "failed") {
+				err = fmt.Errorf("%w: %w", err, errCrossed)
 			}
-			return hint.New(fmt.Errorf("%s %s: %w", verb, unit, reason), "see systemctl status "+unit+" and journalctl -u "+unit)
+			return hint.New(err, "see systemctl status "+unit+" and journalctl -u "+unit)
 		}
 		return nil
 	case <-ctx.Done():

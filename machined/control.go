@@ -83,16 +83,11 @@ func answerControl(request []byte, do func(method string) error) controlReply {
 // askManager calls the service manager, which answers when the unit is frozen
 // or thawed, and otherwise when the job is queued.
 func askManager(ctx context.Context, method, unit string) error {
-	conn, err := sdbus.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
 	args := []any{unit}
 	if method == "StopUnit" || method == "RestartUnit" {
 		args = append(args, "replace")
 	}
-	if err := conn.Object(sdbus.Destination, sdbus.Path).CallWithContext(ctx, sdbus.Manager+"."+method, 0, args...).Err; err != nil {
+	if err := sdbus.Call(ctx, method, args...); err != nil {
 		return fmt.Errorf("%s %s: %w", method, unit, err)
 	}
 	return nil

@@ -149,13 +149,7 @@ func (r runDir) registered() error {
 func askRegister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, registerPatience)
 	defer cancel()
-	conn, err := sdbus.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	manager := conn.Object(sdbus.Destination, sdbus.Path)
-	if err := manager.CallWithContext(ctx, sdbus.Manager+".StartUnit", 0, registerUnit, "replace").Err; err != nil {
+	if err := sdbus.Call(ctx, "StartUnit", registerUnit, "replace"); err != nil {
 		return fmt.Errorf("start %s: %w", registerUnit, err)
 	}
 	return nil

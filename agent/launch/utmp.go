@@ -147,11 +147,6 @@ func (a *presence) watch(ctx context.Context, name string) error {
 	}
 	defer a.session.Close()
 	defer a.file.Close()
-	conn, err := sdbus.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
 	pid := a.record.PID
 	if a.any {
 		pid = 0
@@ -167,7 +162,7 @@ func (a *presence) watch(ctx context.Context, name string) error {
 	}
 	set := func(name string, value any) property { return property{name, dbus.MakeVariant(value)} }
 	unit := fmt.Sprintf("atomic-session-%s-%d.service", name, a.pid)
-	err = conn.Object(sdbus.Destination, sdbus.Path).CallWithContext(ctx, sdbus.Manager+".StartTransientUnit", 0, unit, "replace", []property{
+	err := sdbus.Call(ctx, "StartTransientUnit", unit, "replace", []property{
 		set("Description", fmt.Sprintf("Session in Container %s on %s", name, a.record.Line)),
 		set("CollectMode", "inactive-or-failed"),
 		set("Slice", "atomic.slice"),
@@ -178,7 +173,7 @@ func (a *presence) watch(ctx context.Context, name string) error {
 	}, []struct {
 		Name       string
 		Properties []property
-	}{}).Err
+	}{})
 	if err != nil {
 		return fmt.Errorf("watch session: %w", err)
 	}

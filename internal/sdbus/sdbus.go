@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sdbus connects to systemd on its own socket, which needs no bus
-// daemon.
+// Package sdbus calls systemd on its own socket, which needs no bus daemon.
 package sdbus
 
 import (
@@ -14,19 +13,35 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Address is where systemd answers root without a bus daemon.
-const Address = "unix:path=/run/systemd/private"
+// address is where systemd answers root without a bus daemon.
+const address = "unix:path=/run/systemd/private"
 
 // Names of the manager, on a bus and here.
 const (
-	Destination = "org.freedesktop.systemd1"
-	Path        = dbus.ObjectPath("/org/freedesktop/systemd1")
-	Manager     = "org.freedesktop.systemd1.Manager"
+	destination = "org.freedesktop.systemd1"
+	path        = dbus.ObjectPath("/org/freedesktop/systemd1")
+	manager     = destination + ".Manager"
 )
 
 // greeting is longer than all that systemd reads at a time while it
 // authenticates a client (256 bytes at least, 64 KiB at most, twice what it has).
 const greeting = 1 << 10
+
+// Call has the manager do something, and waits until it says that it does or
+// until ctx is done. What the manager returns, as a job, is of no interest to
+// those who make no more than one call.
+func Call(ctx context.Context, method string, args ...any) error {
+	return call(ctx, address, method, args...)
+}
+
+func call(ctx context.Context, at, method string, args ...any) error {
+	conn, err := dial(ctx, at)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.Object(destination, path).CallWithContext(ctx, manager+"."+method, 0, args...).Err
+}
 
 // Dial connects to systemd. The connection ends with ctx.
 //
@@ -37,25 +52,21 @@ const greeting = 1 << 10
 // connection. So the first message is one that is too long to be put aside as a
 // whole, and is waited for.
 func Dial(ctx context.Context) (*dbus.Conn, error) {
-	conn, err := dial(ctx, Address)
+	return dial(ctx, address)
+}
+
+func dial(ctx context.Context, at string) (*dbus.Conn, error) {
+	conn, err := dbus.Dial(at, dbus.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("connect to systemd: %w", err)
 	}
-	return conn, nil
-}
-
-func dial(ctx context.Context, address string) (*dbus.Conn, error) {
-	conn, err := dbus.Dial(address, dbus.WithContext(ctx))
-	if err != nil {
-		return nil, err
-	}
 	err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
 	if err == nil {
-		err = conn.Object(Destination, Path).CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0, strings.Repeat(" ", greeting)).Err
+		err = conn.Object(destination, path).CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0, strings.Repeat(" ", greeting)).Err
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, fmt.Errorf("connect to systemd: %w", err)
 	}
 	return conn, nil
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -20,7 +19,11 @@ import (
 
 	"github.com/atomic-agent/atomic/install/health"
 	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/internal/sdbus"
 )
+
+// restartTimeout bounds how long systemd may take to queue a restart.
+const restartTimeout = 25 * time.Second
 
 // UnhealthyError says that a container does not do its work.
 type UnhealthyError struct{ Answer string }
@@ -120,9 +123,10 @@ func (l Launcher) noteHealth(name string, s health.State) error {
 // restarts are the unit's. Nothing is started that does not run.
 func (l Launcher) restart(ctx context.Context, name, unit string) error {
 	l.Log.Warn(fmt.Sprintf("restarting %s, as --health-on-failure says", name))
-	out, err := exec.CommandContext(ctx, "systemctl", "--no-block", "try-restart", unit).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("restart %s: %w: %s", unit, err, strings.TrimSpace(string(out)))
+	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	if err := sdbus.Call(ctx, "TryRestartUnit", unit, "replace"); err != nil {
+		return fmt.Errorf("restart %s: %w", unit, err)
 	}
 	return nil
 }

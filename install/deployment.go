@@ -179,9 +179,25 @@ func (a *Agent) load(name string, gen int) (*deployment, error) {
 	return d, nil
 }
 
-// generations returns the generations of a container that have a directory,
-// ascending.
-func (a *Agent) generations(name string) ([]int, error) {
+// place is a directory for a deployment, which may be unfinished.
+type place struct {
+	name string
+	gen  int
+}
+
+// placeOf takes the name of a directory apart.
+func placeOf(base string) (p place, ok bool) {
+	dot := strings.LastIndexByte(base, '.')
+	if dot <= 0 {
+		return p, false
+	}
+	gen, err := strconv.Atoi(base[dot+1:])
+	p = place{base[:dot], gen}
+	return p, err == nil && gen >= 0 && base == fmt.Sprintf("%s.%d", p.name, gen)
+}
+
+// places returns the directories of all containers' deployments.
+func (a *Agent) places() ([]place, error) {
 	list, err := os.ReadDir(a.host.Containers())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -189,16 +205,48 @@ func (a *Agent) generations(name string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var gens []int
+	var found []place
 	for _, e := range list {
-		n, ok := strings.CutPrefix(e.Name(), name+".")
-		gen, err := strconv.Atoi(n)
-		if ok && err == nil && gen >= 0 && n == strconv.Itoa(gen) && e.IsDir() {
-			gens = append(gens, gen)
+		if p, ok := placeOf(e.Name()); ok && e.IsDir() {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
+
+// generations returns the generations of a container that have a directory,
+// ascending.
+func (a *Agent) generations(name string) ([]int, error) {
+	all, err := a.places()
+	var gens []int
+	for _, p := range all {
+		if p.name == name {
+			gens = append(gens, p.gen)
 		}
 	}
 	slices.Sort(gens)
-	return gens, nil
+	return gens, err
+}
+
+// leftover reports whether a generation's directory is no deployment: begun and
+// never completed, or left from a removal. There must be no intent any more.
+func (a *Agent) leftover(name string, gen int) (bool, error) {
+	now, err := a.currentGeneration(name)
+	if err != nil || now == gen {
+		return false, err
+	}
+	if now == intent.None {
+		return true, nil
+	}
+	recorded, err := a.recorded(name, gen)
+	return !recorded, err
+}
+
+// recorded reports whether a generation has its record, which is written last
+// and removed first.
+func (a *Agent) recorded(name string, gen int) (bool, error) {
+	kind, _, err := probe(filepath.Join(a.host.Deployment(name, gen), "info"))
+	return kind != "", err
 }
 
 // nextGeneration returns a generation whose directory is not taken.

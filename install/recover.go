@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,16 +54,26 @@ func (a *Agent) settle(ctx context.Context, name string) error {
 	return nil
 }
 
-// settleOthers settles the containers that nobody works on and says which
-// could not be settled. That is no reason for a command to fail that is about
-// another container.
+// settleOthers settles and sweeps the containers that nobody works on and says
+// which could not be settled. That is no reason for a command to fail that is
+// about another container.
 func (a *Agent) settleOthers(ctx context.Context, mine string) error {
 	names, err := intent.List(a.host.Intents())
 	if err != nil {
 		return err
 	}
+	places, err := a.places()
+	if err != nil {
+		return err
+	}
+	for _, p := range places {
+		if left, err := a.leftover(p.name, p.gen); err == nil && left {
+			names = append(names, p.name)
+		}
+	}
+	slices.Sort(names)
 	var failed []error
-	for _, name := range names {
+	for _, name := range slices.Compact(names) {
 		if name == mine {
 			continue
 		}
@@ -72,7 +81,11 @@ func (a *Agent) settleOthers(ctx context.Context, mine string) error {
 		if err != nil {
 			continue // its owner is at work
 		}
-		failed = append(failed, a.settle(ctx, name))
+		err = a.settle(ctx, name)
+		if err == nil {
+			err = a.sweep(ctx, name)
+		}
+		failed = append(failed, err)
 		lock.Unlock()
 	}
 	return errors.Join(failed...)
@@ -105,20 +118,16 @@ func (a *Agent) decide(ctx context.Context, in *intent.Intent, resumed bool) err
 	return hint.New(err, fmt.Sprintf("%s is at deployment %d as before; journalctl -u %s.service says why %d did not come up", in.Name, in.From, in.Name, in.To))
 }
 
-// sweep removes directories of a container that are no deployments: begun and
-// never completed, or left from a removal. There is no intent any more.
+// sweep removes directories of a container that are no deployments. There is no
+// intent any more.
 func (a *Agent) sweep(ctx context.Context, name string) error {
-	now, err := a.currentGeneration(name)
-	if err != nil {
-		return err
-	}
 	gens, err := a.generations(name)
 	if err != nil {
 		return err
 	}
 	for _, gen := range gens {
-		kind, _, err := probe(filepath.Join(a.host.Deployment(name, gen), "info"))
-		if err == nil && gen != now && (now == intent.None || kind == "") {
+		left, err := a.leftover(name, gen)
+		if err == nil && left {
 			err = a.dropDeployment(ctx, name, gen)
 		}
 		if err != nil {

@@ -207,6 +207,29 @@ func TestUninstallInterrupted(t *testing.T) {
 	})
 }
 
+// TestBegun is about directories of deployments that were begun, and of which
+// nothing else knows yet: no finding, and gone after the next command.
+func TestBegun(t *testing.T) {
+	for _, installed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("installed %v", installed), func(t *testing.T) {
+			s := newScene(t)
+			if installed {
+				s.install(one)
+			}
+			before, err := s.a.Verify(t.Context(), "")
+			s.check(err)
+			s.check(s.a.writeCopies(s.prepared(1, two)))
+			now, err := s.a.Verify(t.Context(), "")
+			s.check(err)
+			if diff := cmp.Diff(before, now); diff != "" {
+				t.Errorf("findings differ:\n%s", diff)
+			}
+			s.check(s.a.Settle(t.Context()))
+			s.nothingLeft(1)
+		})
+	}
+}
+
 // TestUndoLeavesOthersAlone is about a file that somebody wrote between the
 // crash and the recovery.
 func TestUndoLeavesOthersAlone(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/install/store"
 )
 
 // Finding is something about a container that is not as it was installed.
@@ -82,6 +83,9 @@ func (a *Agent) verify(ctx context.Context, name string) ([]Finding, error) {
 		return nil, err
 	}
 	for _, gen := range gens {
+		if gen != d.gen && a.begun(place{name, gen}) {
+			continue
+		}
 		g, err := a.load(name, gen)
 		if err != nil {
 			add(a.host.Deployment(name, gen), "%v", err)
@@ -136,6 +140,20 @@ func unitPaths(rec *record.Record) []string {
 	return list
 }
 
+// begun reports whether a deployment has got no further than to its directory:
+// a command is at it, or was killed and the next one removes it.
+func (a *Agent) begun(p place) bool {
+	if recorded, err := a.recorded(p.name, p.gen); err != nil || recorded {
+		return false
+	}
+	st, err := a.openStore()
+	if err != nil {
+		return false
+	}
+	refs, err := st.Refs()
+	return err == nil && !slices.ContainsFunc(refs, func(r store.Ref) bool { return r.Name == p.name && r.Generation == p.gen })
+}
+
 // strays finds directories of deployments that belong to no container, and
 // interrupted changes of containers that are not installed.
 func (a *Agent) strays(names []string) ([]Finding, error) {
@@ -159,9 +177,13 @@ func (a *Agent) strays(names []string) ([]Finding, error) {
 	for _, e := range entries {
 		base := e.Name()
 		stem := base[:len(base)-len(filepath.Ext(base))]
-		if e.IsDir() && base[0] != '.' && !slices.Contains(names, stem) && !slices.Contains(intents, stem) {
-			list = append(list, Finding{Container: stem, Path: filepath.Join(a.host.Containers(), base), Text: "belongs to no container"})
+		if !e.IsDir() || base[0] == '.' || slices.Contains(names, stem) || slices.Contains(intents, stem) {
+			continue
 		}
+		if p, ok := placeOf(base); ok && a.begun(p) {
+			continue
+		}
+		list = append(list, Finding{Container: stem, Path: filepath.Join(a.host.Containers(), base), Text: "belongs to no container"})
 	}
 	return list, nil
 }

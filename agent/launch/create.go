@@ -91,25 +91,10 @@ func (l Launcher) payload(d *deployment) (*configs.Config, *libcontainer.Process
 			return nil, nil, err
 		}
 	}
-	in := envInput{
-		config: p.Env, unit: os.Environ(),
-		notify: d.rec.Atomic.Start.Notify, notifyPath: d.rec.Atomic.Start.NotifyPath,
-		privatePIDs: cfg.Namespaces.IsPrivate(configs.NEWPID),
-	}
 	if p.ExtraFiles, err = listenFDs(os.Getenv, os.Getppid()); err != nil {
 		return nil, nil, err
 	}
-	in.listen = len(p.ExtraFiles)
-	if in.listen > 0 && !in.privatePIDs {
-		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
-	}
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		mapped := cfg.Namespaces.IsPrivate(configs.NEWUSER) && l.mappable(dir)
-		if in.credentials, err = mountCredentials(cfg, dir, in.notifyPath, runOf(l.Host, d.name), mapped); err != nil {
-			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
-		}
-	}
-	p.Env = payloadEnv(in)
+	p.Env = l.passOn(d, libcontainerConfig(cfg, p.Env), len(p.ExtraFiles))
 	p.Init = true
 	return cfg, p, nil
 }

@@ -248,10 +248,10 @@ func TestParseSpecRefuses(t *testing.T) {
 func TestMountCredentials(t *testing.T) {
 	run := runDir(t.TempDir())
 	cfg, _ := converted(t, fullConfig)
-	if got, err := mountCredentials(cfg, "/run/credentials/x", "", run, false); got != "/run/host/credentials" || err != nil {
+	if got, err := run.bindCredentials(libcontainerConfig(cfg, nil), "/run/credentials/x", "", false); got != "/run/host/credentials" || err != nil {
 		t.Errorf("over a tmpfs: %q, %v", got, err)
 	}
-	if got, err := mountCredentials(cfg, "/run/credentials/x", "/.host/notify", run, false); got != "/.host/credentials" || err != nil {
+	if got, err := run.bindCredentials(libcontainerConfig(cfg, nil), "/run/credentials/x", "/.host/notify", false); got != "/.host/credentials" || err != nil {
 		t.Errorf("beside the relay: %q, %v", got, err)
 	}
 	if _, err := os.Stat(run.credentials()); err != nil {
@@ -261,7 +261,7 @@ func TestMountCredentials(t *testing.T) {
 		t.Errorf("mount is %+v", m)
 	}
 	bare, _ := converted(t, minimalConfig)
-	if _, err := mountCredentials(bare, "/run/credentials/x", "", run, false); !errors.Is(err, errNoMountPoint) {
+	if _, err := run.bindCredentials(libcontainerConfig(bare, nil), "/run/credentials/x", "", false); !errors.Is(err, errNoMountPoint) {
 		t.Errorf("without a place: %v", err)
 	}
 }

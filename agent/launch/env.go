@@ -42,9 +42,6 @@ var hostOnly = []string{
 	"GOCOVERDIR", "GOMAXPROCS", "GOTRACEBACK", "GODEBUG", "GOGC", "GOMEMLIMIT",
 }
 
-// errNoMountPoint means that the container has no place for a mount of ours.
-var errNoMountPoint = errors.New("the container has no tmpfs at /run and no host directory to put them in")
-
 // envInput is what the payload's environment is made of.
 type envInput struct {
 	config []string // process.env of config.json

@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/internal/paths"
 )
@@ -110,34 +107,6 @@ func (r runDir) alive(name string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// mappable reports whether root of a user namespace can be shown the unit's
-// credentials as its own. They are in a tmpfs, but older systemds keep them in a
-// ramfs, of which the kernel maps no owners.
-func (l Launcher) mappable(dir string) bool {
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC {
-		return true
-	}
-	l.Log.Warn("nobody in the container's user namespace can read the unit's credentials: this systemd keeps them where owners cannot be mapped")
-	return false
-}
-
-// credentialsInside is where the container sees the unit's credentials. The
-// mount point has to exist already or be below something writable: the host
-// directory of a relayed notification socket, or a tmpfs over /run.
-func (r runDir) credentialsInside(notifyPath string, tmpfsRun bool) (string, error) {
-	if notifyPath == "" {
-		if !tmpfsRun {
-			return "", errNoMountPoint
-		}
-		return "/run/host/credentials", nil
-	}
-	if err := os.MkdirAll(r.credentials(), 0o755); err != nil {
-		return "", err
-	}
-	return path.Join(path.Dir(notifyPath), "credentials"), nil
 }
 
 // initState is init of a container that was started by its plan or by another

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -82,7 +83,7 @@ func (l Launcher) StartPlanned(ctx context.Context, name string) error {
 		return err
 	}
 	defer inside.close()
-	l.passOn(d, p, run, len(passed))
+	p.Env = l.passOn(d, planConfig(p), len(passed))
 	made := make(chan error, 1)
 	go func() {
 		made <- init.Make(setup.Container{Name: name, Root: d.rootfs(), Cgroup: unit, Plan: p})
@@ -163,53 +164,27 @@ func (d *deployment) checkPlan(p *plan.Plan, data []byte) error {
 	return nil
 }
 
-// passOn completes a plan with what the unit passes on: environment and
-// credentials. listen is the number of its sockets.
-func (l Launcher) passOn(d *deployment, p *plan.Plan, run runDir, listen int) {
-	start := &d.rec.Atomic.Start
-	in := envInput{
-		config: p.Env, unit: os.Environ(), notify: start.Notify, notifyPath: start.NotifyPath,
-		privatePIDs: p.Namespaces&unix.CLONE_NEWPID != 0, listen: listen,
+// planConfig is a plan as what the unit passes on changes it.
+func planConfig(p *plan.Plan) engineConfig {
+	return engineConfig{
+		env:         p.Env,
+		privatePIDs: p.Namespaces&unix.CLONE_NEWPID != 0,
+		userNS:      p.UserNS(),
+		hasTmpfs: func(target string) bool {
+			return slices.ContainsFunc(p.Mounts, func(m plan.Mount) bool { return m.Target == target && m.Type == "tmpfs" })
+		},
+		bind: func(source, target string, idmap bool) {
+			m := plan.Mount{
+				Type: "bind", Source: source, Target: target,
+				Set:   unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+				Clear: unix.MOUNT_ATTR_NOSYMFOLLOW,
+			}
+			if idmap {
+				m.IDMap = plan.IDMapTop
+			}
+			p.Mounts = append(p.Mounts, m)
+		},
 	}
-	if in.listen > 0 && !in.privatePIDs {
-		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
-	}
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		var err error
-		mapped := p.UserNS() && l.mappable(dir)
-		if in.credentials, err = planCredentials(p, dir, start.NotifyPath, run, mapped); err != nil {
-			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
-		}
-	}
-	p.Env = payloadEnv(in)
-}
-
-// planCredentials adds the mount of the unit's credentials to a plan. In a user
-// namespace its root can read them if they are mapped.
-func planCredentials(p *plan.Plan, source, notifyPath string, run runDir, mapped bool) (string, error) {
-	target, err := run.credentialsInside(notifyPath, planned(p, "/run", "tmpfs"))
-	if err != nil {
-		return "", err
-	}
-	m := plan.Mount{
-		Type: "bind", Source: source, Target: target,
-		Set:   unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
-		Clear: unix.MOUNT_ATTR_NOSYMFOLLOW,
-	}
-	if mapped {
-		m.IDMap = plan.IDMapTop
-	}
-	p.Mounts = append(p.Mounts, m)
-	return target, nil
-}
-
-func planned(p *plan.Plan, target, kind string) bool {
-	for i := range p.Mounts {
-		if p.Mounts[i].Target == target && p.Mounts[i].Type == kind {
-			return true
-		}
-	}
-	return false
 }
 
 // plannedInit is init between its clone and its release.

@@ -122,10 +122,10 @@ func TestCheckPlan(t *testing.T) {
 func TestPlanCredentials(t *testing.T) {
 	run := runDir(t.TempDir())
 	p := testPlan()
-	if _, err := planCredentials(p, "/run/credentials/x", "", run, false); !errors.Is(err, errNoMountPoint) {
+	if _, err := run.bindCredentials(planConfig(p), "/run/credentials/x", "", false); !errors.Is(err, errNoMountPoint) {
 		t.Errorf("without a place: %v", err)
 	}
-	target, err := planCredentials(p, "/run/credentials/x", "/run/host/notify", run, true)
+	target, err := run.bindCredentials(planConfig(p), "/run/credentials/x", "/run/host/notify", true)
 	if err != nil || target != "/run/host/credentials" || len(p.Mounts) != 1 || p.Mounts[0].Set&unix.MOUNT_ATTR_RDONLY == 0 || p.Mounts[0].IDMap != plan.IDMapTop {
 		t.Errorf("got %q, %v, %+v", target, err, p.Mounts)
 	}
@@ -134,7 +134,7 @@ func TestPlanCredentials(t *testing.T) {
 	}
 	p = testPlan()
 	p.Mounts = []plan.Mount{{Type: "tmpfs", Target: "/run"}}
-	if target, err = planCredentials(p, "/run/credentials/x", "", run, false); err != nil || target != "/run/host/credentials" {
+	if target, err = run.bindCredentials(planConfig(p), "/run/credentials/x", "", false); err != nil || target != "/run/host/credentials" {
 		t.Errorf("got %q, %v", target, err)
 	}
 }

@@ -30,7 +30,7 @@ func TestRuntimeSpec(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("FROM_UNIT", "yes")
-	spec, passed, err := Launcher{Host: host, Log: slog.New(slog.DiscardHandler)}.runtimeSpec(d, runOf(host, "hello"))
+	spec, passed, err := Launcher{Host: host, Log: slog.New(slog.DiscardHandler)}.runtimeSpec(d)
 	if err != nil || len(passed) != 0 {
 		t.Fatal(passed, err)
 	}
@@ -42,6 +42,22 @@ func TestRuntimeSpec(t *testing.T) {
 	}
 	if env := strings.Join(spec.Process.Env, " "); !strings.Contains(env, "A=b") || !strings.Contains(env, "FROM_UNIT=yes") {
 		t.Errorf("environment %s", env)
+	}
+}
+
+func TestRuntimeCredentials(t *testing.T) {
+	run := runDir(t.TempDir())
+	spec := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}, Mounts: []specs.Mount{{Destination: "/run/", Type: "tmpfs"}}}
+	target, err := run.bindCredentials(specConfig(spec), "/run/credentials/x", "", true)
+	if err != nil || target != "/run/host/credentials" {
+		t.Errorf("got %q, %v", target, err)
+	}
+	want := specs.Mount{
+		Destination: target, Type: "bind", Source: "/run/credentials/x",
+		Options: []string{"bind", "ro", "nosuid", "nodev", "noexec", "idmap"},
+	}
+	if diff := cmp.Diff(want, spec.Mounts[1]); diff != "" {
+		t.Error(diff)
 	}
 }
 

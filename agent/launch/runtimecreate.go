@@ -31,7 +31,7 @@ func (l Launcher) createByRuntime(ctx context.Context, d *deployment, run runDir
 	if err := run.noteRuntime(o.Runtime); err != nil {
 		return fmt.Errorf("note runtime: %w", err)
 	}
-	spec, passed, err := l.runtimeSpec(d, run)
+	spec, passed, err := l.runtimeSpec(d)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (o *ociRuntime) checkCgroup(pid int, unit string) error {
 
 // runtimeSpec is the configuration for a runtime: the deployment's, with the
 // unit's part taken out and what the unit passes on added.
-func (l Launcher) runtimeSpec(d *deployment, run runDir) (*specs.Spec, []*os.File, error) {
+func (l Launcher) runtimeSpec(d *deployment) (*specs.Spec, []*os.File, error) {
 	spec, err := d.parseSpec()
 	if err != nil {
 		return nil, nil, err
@@ -167,26 +167,34 @@ func (l Launcher) runtimeSpec(d *deployment, run runDir) (*specs.Spec, []*os.Fil
 	dropLabels(spec, l.Log)
 	spec.Version = "1.0.2" // older ones refuse what they do not know; the features are in the members
 
-	in := envInput{
-		config: spec.Process.Env, unit: os.Environ(),
-		notify: d.rec.Atomic.Start.Notify, notifyPath: d.rec.Atomic.Start.NotifyPath,
-		privatePIDs: privatePIDs(spec),
-	}
 	passed, err := listenFDs(os.Getenv, os.Getppid())
 	if err != nil {
 		return nil, nil, err
 	}
-	if in.listen = len(passed); in.listen > 0 && !in.privatePIDs {
-		l.Log.Warn("a container without its own PID namespace cannot be told its PID, it must find the passed sockets by itself")
-	}
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		mapped := len(spec.Linux.UIDMappings) > 0 && l.mappable(dir)
-		if in.credentials, err = specCredentials(spec, dir, in.notifyPath, run, mapped); err != nil {
-			l.Log.Warn("cannot pass on the unit's credentials, ignoring", "error", err)
-		}
-	}
-	spec.Process.Env = payloadEnv(in)
+	spec.Process.Env = l.passOn(d, specConfig(spec), len(passed))
 	return spec, passed, nil
+}
+
+// specConfig is a configuration for a runtime as what the unit passes on changes
+// it.
+func specConfig(spec *specs.Spec) engineConfig {
+	return engineConfig{
+		env:         spec.Process.Env,
+		privatePIDs: privatePIDs(spec),
+		userNS:      len(spec.Linux.UIDMappings) > 0,
+		hasTmpfs: func(target string) bool {
+			return slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool {
+				return filepath.Clean(m.Destination) == target && m.Type == "tmpfs"
+			})
+		},
+		bind: func(source, target string, idmap bool) {
+			options := []string{"bind", "ro", "nosuid", "nodev", "noexec"}
+			if idmap {
+				options = append(options, "idmap")
+			}
+			spec.Mounts = append(spec.Mounts, specs.Mount{Destination: target, Type: "bind", Source: source, Options: options})
+		},
+	}
 }
 
 func privatePIDs(spec *specs.Spec) bool {
@@ -196,22 +204,4 @@ func privatePIDs(spec *specs.Spec) bool {
 		}
 	}
 	return false
-}
-
-// specCredentials adds the mount of the unit's credentials to a configuration.
-func specCredentials(spec *specs.Spec, source, notifyPath string, run runDir, mapped bool) (string, error) {
-	tmpfs := false
-	for _, m := range spec.Mounts {
-		tmpfs = tmpfs || filepath.Clean(m.Destination) == "/run" && m.Type == "tmpfs"
-	}
-	target, err := run.credentialsInside(notifyPath, tmpfs)
-	if err != nil {
-		return "", err
-	}
-	options := []string{"bind", "ro", "nosuid", "nodev", "noexec"}
-	if mapped {
-		options = append(options, "idmap")
-	}
-	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: target, Type: "bind", Source: source, Options: options})
-	return target, nil
 }

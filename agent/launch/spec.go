@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/cgroups"
@@ -140,29 +141,27 @@ var rlimits = map[string]int{
 	"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
-// mountCredentials makes the unit's credentials visible in the container and
-// returns their directory there.
-func mountCredentials(cfg *configs.Config, source, notifyPath string, run runDir, mapped bool) (string, error) {
-	target, err := run.credentialsInside(notifyPath, hasMount(cfg, "/run", "tmpfs"))
-	if err != nil {
-		return "", err
+// libcontainerConfig is a configuration of libcontainer, which keeps the
+// payload's environment elsewhere.
+func libcontainerConfig(cfg *configs.Config, env []string) engineConfig {
+	return engineConfig{
+		env:         env,
+		privatePIDs: cfg.Namespaces.IsPrivate(configs.NEWPID),
+		userNS:      cfg.Namespaces.IsPrivate(configs.NEWUSER),
+		hasTmpfs: func(target string) bool {
+			return slices.ContainsFunc(cfg.Mounts, func(m *configs.Mount) bool {
+				return path.Clean(m.Destination) == target && m.Device == "tmpfs"
+			})
+		},
+		bind: func(source, target string, idmap bool) {
+			m := &configs.Mount{
+				Source: source, Destination: target, Device: "bind",
+				Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
+			}
+			if idmap {
+				m.IDMapping = &configs.MountIDMapping{UIDMappings: cfg.UIDMappings, GIDMappings: cfg.GIDMappings}
+			}
+			cfg.Mounts = append(cfg.Mounts, m)
+		},
 	}
-	m := &configs.Mount{
-		Source: source, Destination: target, Device: "bind",
-		Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
-	}
-	if mapped {
-		m.IDMapping = &configs.MountIDMapping{UIDMappings: cfg.UIDMappings, GIDMappings: cfg.GIDMappings}
-	}
-	cfg.Mounts = append(cfg.Mounts, m)
-	return target, nil
-}
-
-func hasMount(cfg *configs.Config, destination, kind string) bool {
-	for _, m := range cfg.Mounts {
-		if path.Clean(m.Destination) == destination && m.Device == kind {
-			return true
-		}
-	}
-	return false
 }

@@ -155,16 +155,11 @@ func (l Launcher) runtimeSpec(d *deployment) (*specs.Spec, []*os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	readonly := spec.Root != nil && spec.Root.Readonly
-	spec.Root = &specs.Root{Path: d.rootfs(), Readonly: readonly}
-	spec.Linux.Resources, spec.Linux.CgroupsPath = nil, ""
-	// Runtimes take orders from annotations, which nobody has granted.
-	native := spec.Annotations[allArchitectures] == "" && (spec.Linux.Personality == nil || spec.Linux.Personality.Domain != specs.PerLinux32)
-	spec.Annotations = nil
-	if spec.Linux.Seccomp != nil && native {
+	d.adapt(spec, l.Log)
+	if spec.Linux.Seccomp != nil && nativeOnly(spec) {
 		spec.Linux.Seccomp.Architectures = nil
 	}
-	dropLabels(spec, l.Log)
+	spec.Annotations = nil // runtimes take orders from them, which nobody has granted
 	spec.Version = "1.0.2" // older ones refuse what they do not know; the features are in the members
 
 	passed, err := listenFDs(os.Getenv, os.Getppid())

@@ -46,14 +46,27 @@ func (d *deployment) parseSpec() (*specs.Spec, error) {
 	return spec, nil
 }
 
-// convert translates config.json for libcontainer. What the unit does instead
-// of the runtime is taken out: cgroups, their limits and device rules.
-func (d *deployment) convert(spec *specs.Spec, log *slog.Logger) (*configs.Config, error) {
+// adapt makes config.json that of a start on this host: its root file system is
+// the deployment's, and what the unit does instead of the runtime is taken out,
+// cgroups, their limits and device rules.
+func (d *deployment) adapt(spec *specs.Spec, log *slog.Logger) {
 	readonly := spec.Root != nil && spec.Root.Readonly
 	spec.Root = &specs.Root{Path: d.rootfs(), Readonly: readonly}
-	spec.Linux.Resources = nil
-	spec.Linux.CgroupsPath = noCgroup
+	spec.Linux.Resources, spec.Linux.CgroupsPath = nil, ""
 	dropLabels(spec, log)
+}
+
+// nativeOnly reports whether the seccomp filter is for the native architecture
+// alone, whichever ones it names.
+func nativeOnly(spec *specs.Spec) bool {
+	p := spec.Linux.Personality
+	return spec.Annotations[allArchitectures] == "" && (p == nil || p.Domain != specs.PerLinux32)
+}
+
+// convert translates config.json for libcontainer.
+func (d *deployment) convert(spec *specs.Spec, log *slog.Logger) (*configs.Config, error) {
+	d.adapt(spec, log)
+	spec.Linux.CgroupsPath = noCgroup
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: d.name, Spec: spec})
 	if err != nil {
 		return nil, hint.New(fmt.Errorf("translate config.json of %q: %w", d.name, err),
@@ -62,8 +75,8 @@ func (d *deployment) convert(spec *specs.Spec, log *slog.Logger) (*configs.Confi
 	// specconv adds the rules of the default devices; DevicePolicy= and
 	// DeviceAllow= of the unit do that job, and their nodes are kept.
 	cfg.Cgroups.Resources = &cgroups.Resources{}
-	if cfg.Seccomp != nil && spec.Annotations[allArchitectures] == "" &&
-		(cfg.Personality == nil || cfg.Personality.Domain != configs.PerLinux32) {
+	// Only now: an architecture that there is not is an error all the same.
+	if cfg.Seccomp != nil && nativeOnly(spec) {
 		cfg.Seccomp.Architectures = nil
 	}
 	return cfg, nil

@@ -251,7 +251,7 @@ func imitate(p *plan.Plan) error {
 			return unix.EINVAL
 		}
 	}
-	all, err := capabilities()
+	all, err := permitted()
 	if err != nil {
 		return err
 	}
@@ -264,21 +264,23 @@ func imitate(p *plan.Plan) error {
 	return nil
 }
 
-// capabilities are those that this thread may have.
-func capabilities() (permitted uint64, err error) {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&head, &data[0]); err != nil {
-		return 0, err
-	}
-	return uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32, nil
+// capget reads this thread's capabilities.
+func capget() (head unix.CapUserHeader, data [2]unix.CapUserData, err error) {
+	head.Version = unix.LINUX_CAPABILITY_VERSION_3
+	err = unix.Capget(&head, &data[0])
+	return head, data, err
 }
 
-// setEffective says which of them this thread has.
+// permitted are the capabilities that this thread may make effective.
+func permitted() (uint64, error) {
+	_, data, err := capget()
+	return uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32, err
+}
+
+// setEffective makes capabilities effective in this thread, and no others.
 func setEffective(set uint64) error {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&head, &data[0]); err != nil {
+	head, data, err := capget()
+	if err != nil {
 		return err
 	}
 	data[0].Effective, data[1].Effective = uint32(set), uint32(set>>32)

@@ -206,7 +206,7 @@ func (i *Init) join(p *plan.Plan) error {
 	if !p.UserNS() {
 		return nil
 	}
-	all, err := capabilities()
+	all, err := permitted()
 	if err != nil {
 		return fmt.Errorf("join init: %w", err)
 	}

@@ -85,8 +85,8 @@ func (a *Agent) checkIDs(d *deployment) error {
 }
 
 // takenIDs lists the IDs that others than the named container have: containers,
-// what is run without being installed, users and their ranges for rootless containers, and running systemd-nspawn
-// machines.
+// what is run without being installed, users and their ranges for rootless
+// containers, and running systemd-nspawn machines.
 func (a *Agent) takenIDs(except string) ([]idUser, error) {
 	var taken []idUser
 	names, err := a.names()

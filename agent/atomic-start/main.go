@@ -3,7 +3,8 @@
 // Atomic-start starts a container by its compiled plan. It is what the unit of
 // a container executes whose configuration could be compiled; it leaves every
 // other start to atomic-launch. It is a program of its own, without cgo and
-// libcontainer, because its size is a part of what a start costs. See docs/man/atomic-launch.8.md.
+// libcontainer, because its size is a part of what a start costs. See
+// docs/man/atomic-launch.8.md.
 package main
 
 import (

@@ -110,8 +110,7 @@ func (r runDir) alive(name string) (bool, error) {
 }
 
 // initState is init of a container that was started by its plan or by another
-// runtime. The keys are
-// those that libcontainer has in its own state.
+// runtime. The keys are those that libcontainer has in its own state.
 type initState struct {
 	Version int    `json:"version"`
 	PID     int    `json:"init_process_pid"`

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,18 @@ var volatile = []string{
 	"/run/user/",                    // logind
 	"/run/utmp",                     // logins
 	"/run/motd.d/",                  // logins
+}
+
+// machines is where systemd-machined keeps what it knows, up to the moment when it
+// hears that a unit has stopped.
+const machines = "/run/systemd/machines/"
+
+// Late reports whether all that other has more than s is what systemd-machined has
+// not heard of yet.
+func (s Snapshot) Late(other Snapshot) bool {
+	rest := maps.Clone(other)
+	maps.DeleteFunc(rest, func(name, _ string) bool { return s[name] == "" && strings.HasPrefix(name, machines) })
+	return len(rest) < len(other) && s.Diff(rest) == ""
 }
 
 // Snapshot takes the bed's.

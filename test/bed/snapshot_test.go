@@ -4,6 +4,7 @@ package bed
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,27 @@ func TestSnapshotDiff(t *testing.T) {
 	}
 	if got := was.Diff(was); got != "" {
 		t.Errorf("differs from itself:\n%s", got)
+	}
+}
+
+func TestSnapshotLate(t *testing.T) {
+	was := Snapshot{"/etc/a": "file", "/run/systemd/machines/old": "file 1"}
+	for name, c := range map[string]struct {
+		change map[string]string
+		want   bool
+	}{
+		"equal":            {nil, false},
+		"a machine":        {map[string]string{"/run/systemd/machines/new": "file", "/run/systemd/machines/unit:new": "link"}, true},
+		"changed machine":  {map[string]string{"/run/systemd/machines/old": "file 2"}, false},
+		"something beside": {map[string]string{"/run/systemd/machines/new": "file", "/run/new": "file"}, false},
+		"something gone":   {map[string]string{"/run/systemd/machines/new": "file", "/etc/a": ""}, false},
+	} {
+		is := maps.Clone(was)
+		maps.Copy(is, c.change)
+		maps.DeleteFunc(is, func(_, text string) bool { return text == "" })
+		if got := was.Late(is); got != c.want {
+			t.Errorf("%s: got %v", name, got)
+		}
 	}
 }
 

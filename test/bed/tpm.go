@@ -4,7 +4,9 @@ package bed
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +42,10 @@ func (b *Bed) startTPM(ctx context.Context) error {
 	}
 	b.stopTPM()
 	socket := b.path("tpm/socket/data")
+	// One that was killed leaves its socket, at which nobody answers.
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	log, err := os.OpenFile(b.path("tpm/log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func health(i Image, test ...string) Image {
 func watched(i Image) Image {
 	i.Config.Healthcheck = &v1.HealthConfig{
 		Test:     []string{"CMD-SHELL", "[ ! -e /tmp/slow ] || sleep 600; [ ! -e /tmp/sick ] || { echo hello is sick; exit 1; }"},
-		Interval: time.Hour, Timeout: time.Second, Retries: 2,
+		Interval: time.Hour, Timeout: 3 * time.Second, Retries: 2,
 	}
 	return i
 }

@@ -21,7 +21,7 @@ func loginImages(variant func(tag, why string, trees ...string) Image) []Image {
 		gettyImage(variant, "latest", "no /exports; agetty, login, who and PAM of Debian "+older+", a utmp, passwords", "usr/sbin/agetty", "usr/bin/setsid"),
 		gettyImage(variant, "login", "the same without agetty"),
 		variant("userns", "a user namespace, set up by the template", "hello", "hello-userns"),
-		variant("slow", "Restart=always with RestartSec=4", "hello", "hello-slow"),
+		variant("slow", "Restart=always with RestartSec=10", "hello", "hello-slow"),
 	}
 }
 

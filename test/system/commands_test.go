@@ -3,7 +3,10 @@
 package system
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -74,7 +77,16 @@ func runHost(ts *testscript.TestScript, neg bool, args []string, tty bool) {
 		ts.Fatalf("usage: host [-code=N] PROGRAM [ARG...]")
 	}
 	s := stateOf(ts)
-	code, err := s.bed.Exec(s.ctx, bed.Command{Args: args, Stdout: ts.Stdout(), Stderr: ts.Stderr(), TTY: tty})
+	if args[0] == "journalctl" {
+		// What was logged before is to be in what it reads.
+		_, err := s.bed.Run(s.ctx, "journalctl", "--sync")
+		ts.Check(err)
+	}
+	run := s.run
+	if tty {
+		run = s.runTTY
+	}
+	code, err := run(ts, args)
 	ts.Check(err)
 	switch {
 	case neg && code == 0:
@@ -82,6 +94,35 @@ func runHost(ts *testscript.TestScript, neg bool, args []string, tty bool) {
 	case want >= 0 && code != want:
 		ts.Fatalf("exit code %d, want %d", code, want)
 	}
+}
+
+func (s *state) run(ts *testscript.TestScript, args []string) (int, error) {
+	return s.bed.Exec(s.ctx, bed.Command{Args: args, Stdout: ts.Stdout(), Stderr: ts.Stderr()})
+}
+
+// runTTY gives the program a terminal at which nobody types anything, not even
+// an end: script(1) would type a NUL, which is echoed between any two lines.
+func (s *state) runTTY(ts *testscript.TestScript, args []string) (int, error) {
+	master, slave, err := s.bed.Terminal()
+	if err != nil {
+		return -1, err
+	}
+	defer master.Close()
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		_, _ = io.Copy(ts.Stdout(), master) // ends when nobody has the terminal
+	}()
+	code, err := s.bed.Exec(s.ctx, bed.Command{Args: args, Env: []string{"TERM=dumb"}, Terminal: slave})
+	_ = slave.Close()
+	select {
+	case <-heard:
+	case <-s.ctx.Done():
+		_ = master.Close()
+		<-heard
+		err = errors.Join(err, s.ctx.Err())
+	}
+	return code, err
 }
 
 func first(args []string) string {
@@ -150,14 +191,20 @@ func (s *state) sameSnapshot(_ *testscript.TestScript, args []string) error {
 	if !ok {
 		return fmt.Errorf("no snapshot %q", args[0])
 	}
-	is, err := s.bed.Snapshot(s.ctx)
-	if err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(s.ctx, expectTimeout)
+	defer cancel()
+	for diff := ""; ; {
+		is, err := s.bed.Snapshot(ctx)
+		if err == nil {
+			diff = was.Diff(is)
+		}
+		switch {
+		case err == nil && diff == "":
+			return nil
+		case err != nil || !was.Late(is):
+			return errors.Join(err, fmt.Errorf("the host is not as in snapshot %q:\n%s", args[0], diff))
+		}
 	}
-	if diff := was.Diff(is); diff != "" {
-		return fmt.Errorf("the host is not as in snapshot %q:\n%s", args[0], diff)
-	}
-	return nil
 }
 
 func (s *state) tamper(_ *testscript.TestScript, args []string) error {

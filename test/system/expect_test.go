@@ -42,7 +42,7 @@ func cmdDialogue(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: dialogue FILE PROGRAM [ARG...]")
 	}
 	s := stateOf(ts)
-	master, slave, err := openTerminal()
+	master, slave, err := s.bed.Terminal()
 	ts.Check(err)
 	d := &dialogue{master: master, more: make(chan struct{}, 1), done: make(chan struct{})}
 	defer master.Close()
@@ -156,29 +156,6 @@ func (d *dialogue) expect(pattern string) error {
 			return fmt.Errorf("not said; it said last: %q", text)
 		}
 	}
-}
-
-// openTerminal makes a pseudo terminal.
-func openTerminal() (master, slave *os.File, err error) {
-	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	var number int
-	err = control(master, func(fd int) (err error) {
-		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-			return err
-		}
-		number, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
-		return err
-	})
-	if err == nil {
-		slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, master.Close())
-	}
-	return master, slave, nil
 }
 
 // control works on a descriptor without making it block: closing a terminal

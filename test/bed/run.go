@@ -76,16 +76,6 @@ func (b *Bed) Exec(ctx context.Context, c Command) (int, error) {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Terminal, c.Terminal, c.Terminal
 		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	case c.TTY && c.Stdin == nil:
-		// At the end of its input script(1) types a NUL, which the terminal
-		// echoes in the middle of what is being written: there is no end.
-		r, w, err := os.Pipe()
-		if err != nil {
-			return -1, fmt.Errorf("run %s: %w", c.Args[0], err)
-		}
-		defer r.Close()
-		defer w.Close()
-		cmd.Stdin = r
 	case !c.TTY:
 		// nsenter waits for the program it runs; a signal must reach both.
 		cmd.SysProcAttr.Setpgid = true

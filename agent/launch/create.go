@@ -22,20 +22,7 @@ func (l Launcher) Create(ctx context.Context, name string, twin *os.File) error 
 	if err != nil {
 		return err
 	}
-	if err := d.checkMounted(); err != nil {
-		return err
-	}
-	run := runOf(l.Host, name)
-	if err := run.reconcile(name); err != nil {
-		return err
-	}
-	if err := run.prepare(); err != nil {
-		return err
-	}
-	if err := l.prepareBus(d); err != nil {
-		return err
-	}
-	unit, err := ownCgroup(0)
+	run, unit, err := l.prepare(d)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,27 @@ func (r runDir) prepare() error {
 	return nil
 }
 
+// prepare does for both engines what precedes a start: it makes sure that there
+// is a root file system and that the container does not run, and makes the
+// run-time directory. unit is the unit's cgroup.
+func (l Launcher) prepare(d *deployment) (run runDir, unit string, err error) {
+	run = runOf(l.Host, d.name)
+	if err := d.checkMounted(); err != nil {
+		return run, "", err
+	}
+	if err := run.reconcile(d.name); err != nil {
+		return run, "", err
+	}
+	if err := run.prepare(); err != nil {
+		return run, "", err
+	}
+	if err := l.prepareBus(d); err != nil {
+		return run, "", err
+	}
+	unit, err = ownCgroup(0)
+	return run, unit, err
+}
+
 // prepareBus makes the directory of the login bus, which the container mounts.
 // It is the socket unit's, but a container starts without that unit as well.
 func (l Launcher) prepareBus(d *deployment) error {

@@ -116,29 +116,14 @@ func (p *initProcess) ignoreGone(err error) error {
 // checkOrphan fails unless init has been adopted by the launcher's own parent,
 // the service manager.
 func (p *initProcess) checkOrphan() error {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/stat")
+	stat, err := readProc(p.pid)
 	if err != nil || p.gone() {
 		return errors.New("the container's init is gone before it was released")
 	}
-	if ppid := parentOf(string(stat)); ppid == os.Getpid() {
+	if stat.ppid == os.Getpid() {
 		return errors.New("the container's init is still the launcher's child")
 	}
 	return nil
-}
-
-// parentOf takes the fourth field of /proc/PID/stat. The second one is the
-// command in parentheses, which may hold anything.
-func parentOf(stat string) int {
-	end := len(stat) - 1
-	for end >= 0 && stat[end] != ')' {
-		end--
-	}
-	var state byte
-	var ppid int
-	if _, err := fmt.Sscanf(stat[end+1:], " %c %d", &state, &ppid); err != nil {
-		return 0
-	}
-	return ppid
 }
 
 // mainPID is the notification that makes init the main process. systemd 257

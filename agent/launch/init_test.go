@@ -115,17 +115,22 @@ func TestWaitExec(t *testing.T) {
 	}
 }
 
-func TestParentOf(t *testing.T) {
-	for stat, want := range map[string]int{
-		"12 (cat) S 7 12 12":      7,
-		"12 (a) b) R 9 1":         9,
-		"12 (x) 3 (y) Z 1 2":      1,
-		"":                        0,
-		"garbage":                 0,
-		"12 (evil) S 1) S 44 5 6": 44,
+func TestParseStat(t *testing.T) {
+	const rest = " 12 12 0 -1 4194304 98 0 0 0 0 0 0 0 20 0 1 0 8055 5943296 399"
+	for stat, want := range map[string]procStat{
+		"12 (cat) S 7" + rest:            {'S', 7, 8055},
+		"12 (a) b) R 9" + rest:           {'R', 9, 8055},
+		"12 (x) 3 (y) Z 1" + rest:        {'Z', 1, 8055},
+		"12 (evil) S 1) S 44" + rest:     {'S', 44, 8055},
+		"12 (cat) S 7 12 12":             {},
+		"12 (cat) S seven" + rest:        {},
+		"12 (cat) S 7 1 1 0 -1 evil 3 4": {},
+		"":                               {},
+		"garbage":                        {},
 	} {
-		if got := parentOf(stat); got != want {
-			t.Errorf("parentOf(%q) = %d, want %d", stat, got, want)
+		got, err := parseStat(stat)
+		if bad := want == (procStat{}); bad != (err != nil) || !bad && got != want {
+			t.Errorf("parseStat(%q) = %+v, %v, want %+v", stat, got, err, want)
 		}
 	}
 }

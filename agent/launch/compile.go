@@ -32,7 +32,7 @@ func (b Bundle) CompileBundle(ctx context.Context) (p *plan.Plan, root string, e
 	if p, err = plan.Compile(spec); err != nil {
 		return nil, "", fmt.Errorf("compile config.json: %w", err)
 	}
-	filter, err := CompileSeccomp(ctx, config)
+	filter, err := compileSeccomp(ctx, config)
 	if err != nil {
 		return nil, "", err
 	}

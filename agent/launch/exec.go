@@ -19,8 +19,8 @@ import (
 	"golang.org/x/term"
 )
 
-// ErrNotRunning is returned for a container that is installed but not running.
-var ErrNotRunning = errors.New("not running")
+// errNotRunning is returned for a container that is installed but not running.
+var errNotRunning = errors.New("not running")
 
 // ExecOptions say what to run in a container.
 type ExecOptions struct {

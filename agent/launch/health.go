@@ -36,7 +36,7 @@ func (e *UnhealthyError) Error() string { return e.Answer }
 // that. A container that does not run, or is frozen, is left alone.
 func (l Launcher) Health(ctx context.Context, name string) error {
 	j, h, err := l.joinForHealth(name)
-	if errors.Is(err, ErrNotRunning) {
+	if errors.Is(err, errNotRunning) {
 		return nil
 	}
 	if err != nil {

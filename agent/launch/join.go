@@ -55,7 +55,7 @@ func (l Launcher) join(name string) (*joined, error) {
 	if err := l.describe(d); err != nil {
 		return nil, fmt.Errorf("open container %q: %w", name, err)
 	}
-	notRunning := hint.New(fmt.Errorf("container %q: %w", name, ErrNotRunning), "systemctl start "+name)
+	notRunning := hint.New(fmt.Errorf("container %q: %w", name, errNotRunning), "systemctl start "+name)
 	c, err := libcontainer.Load(runOf(l.Host, name).state(), name)
 	if errors.Is(err, libcontainer.ErrNotExist) {
 		return nil, notRunning

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SeccompFilter is a compiled filter as seccomp(2) takes it.
-type SeccompFilter struct {
+// seccompFilter is a compiled filter as seccomp(2) takes it.
+type seccompFilter struct {
 	Flags  uint64 `json:"flags"`
 	Filter []byte `json:"filter"` // of struct sock_filter
 }
@@ -34,11 +34,11 @@ const compileTimeout = 10 * time.Second
 // seccompLoader is the hidden verb of the process that loads a filter.
 const seccompLoader = "load-seccomp"
 
-// CompileSeccomp returns the filter of a config.json, byte by byte the one that
+// compileSeccomp returns the filter of a config.json, byte by byte the one that
 // the kernel would get from the complete engine: a child loads it exactly as
 // that does, and is stopped at the very system call. nil means that there is no
 // filter.
-func CompileSeccomp(ctx context.Context, config []byte) (*SeccompFilter, error) {
+func compileSeccomp(ctx context.Context, config []byte) (*seccompFilter, error) {
 	d := &deployment{name: "config.json", config: config}
 	spec, err := d.parseSpec()
 	if err != nil || spec.Linux.Seccomp == nil {
@@ -52,7 +52,7 @@ func CompileSeccomp(ctx context.Context, config []byte) (*SeccompFilter, error) 
 }
 
 // LoadSeccomp loads the filter of a config.json into the caller, which is the
-// child of CompileSeccomp.
+// child of compileSeccomp.
 func LoadSeccomp(config []byte) error {
 	runtime.LockOSThread()
 	d := &deployment{name: "config.json", config: config}
@@ -81,7 +81,7 @@ type syscallInfo struct {
 	padding [2]uint64
 }
 
-func traceSeccomp(ctx context.Context, config []byte) (*SeccompFilter, error) {
+func traceSeccomp(ctx context.Context, config []byte) (*seccompFilter, error) {
 	runtime.LockOSThread() // a tracer is a thread
 	defer runtime.UnlockOSThread()
 	var stderr bytes.Buffer
@@ -105,7 +105,7 @@ func traceSeccomp(ctx context.Context, config []byte) (*SeccompFilter, error) {
 
 // follow runs a traced process from one system call to the next up to the one
 // that would load a filter.
-func follow(pid int) (*SeccompFilter, error) {
+func follow(pid int) (*seccompFilter, error) {
 	var status unix.WaitStatus
 	if _, err := wait4(pid, &status); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (i *syscallInfo) loads() (flags, program uint64) {
 	return 0, 0
 }
 
-func readFilter(pid int, flags, program uint64) (*SeccompFilter, error) {
+func readFilter(pid int, flags, program uint64) (*seccompFilter, error) {
 	head := make([]byte, 16) // struct sock_fprog
 	if err := peek(pid, program, head); err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func readFilter(pid int, flags, program uint64) (*SeccompFilter, error) {
 	if err := peek(pid, binary.NativeEndian.Uint64(head[8:]), filter); err != nil {
 		return nil, err
 	}
-	return &SeccompFilter{flags, filter}, nil
+	return &seccompFilter{flags, filter}, nil
 }
 
 func peek(pid int, at uint64, buf []byte) error {
@@ -186,7 +186,7 @@ func WriteSeccomp(ctx context.Context, in, out *os.File) error {
 	if _, err := config.ReadFrom(in); err != nil {
 		return err
 	}
-	filter, err := CompileSeccomp(ctx, config.Bytes())
+	filter, err := compileSeccomp(ctx, config.Bytes())
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func TestCompileSeccomp(t *testing.T) {
 		"no flags":   {`{"defaultAction":"SCMP_ACT_ALLOW","flags":[],"syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO"}]}`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, err := CompileSeccomp(t.Context(), []byte(strings.Replace(seccompConfig, "SECCOMP", tt.profile, 1)))
+			f, err := compileSeccomp(t.Context(), []byte(strings.Replace(seccompConfig, "SECCOMP", tt.profile, 1)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,11 +56,11 @@ func TestCompileSeccomp(t *testing.T) {
 }
 
 func TestCompileSeccompRefuses(t *testing.T) {
-	_, err := CompileSeccomp(t.Context(), []byte(strings.Replace(seccompConfig, "SECCOMP", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_X"}]}`, 1)))
+	_, err := compileSeccomp(t.Context(), []byte(strings.Replace(seccompConfig, "SECCOMP", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_X"}]}`, 1)))
 	if err == nil || !strings.Contains(err.Error(), "SCMP_ACT_X") {
 		t.Errorf("got %v", err)
 	}
-	if f, err := CompileSeccomp(t.Context(), []byte(strings.Replace(seccompConfig, "SECCOMP", "null", 1))); f != nil || err != nil {
+	if f, err := compileSeccomp(t.Context(), []byte(strings.Replace(seccompConfig, "SECCOMP", "null", 1))); f != nil || err != nil {
 		t.Errorf("without a profile: %v, %v", f, err)
 	}
 }

@@ -145,7 +145,7 @@ func (i *Init) finish(c *calls) error {
 
 // do has init make the calls and waits for that.
 func (i *Init) do(c *calls, fds ...int) error {
-	if err := i.begin(c, ExitSetup, fds...); err != nil {
+	if err := i.begin(c, exitSetup, fds...); err != nil {
 		return err
 	}
 	return i.finish(c)

@@ -19,11 +19,11 @@ import (
 	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
-// ExitSetup is init's exit status when the container could not be made,
-// ExitExec when the payload could not be executed after all.
+// exitSetup is init's exit status when the container could not be made,
+// exitExec when the payload could not be executed after all.
 const (
-	ExitSetup = 1
-	ExitExec  = 255
+	exitSetup = 1
+	exitExec  = 255
 )
 
 // Init is a container's first process, which makes the system calls that it is
@@ -123,7 +123,7 @@ func (i *Init) Abandon() {
 // Release lets init execute the payload, and returns when it has: nothing of the
 // host stays open in init but the socket, and execve closes that.
 func (i *Init) Release() error {
-	if err := i.begin(i.exec, ExitExec); err != nil {
+	if err := i.begin(i.exec, exitExec); err != nil {
 		return err
 	}
 	err := i.finish(i.exec)

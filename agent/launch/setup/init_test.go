@@ -115,7 +115,7 @@ func TestCalls(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		i.Abandon()
-		if code := exitCode(t, cmd); code != ExitExec {
+		if code := exitCode(t, cmd); code != exitExec {
 			t.Errorf("exit code %d", code)
 		}
 	})
@@ -134,7 +134,7 @@ func TestCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		give := i.giveBack(2)
-		if err := i.begin(give, ExitSetup); err != nil {
+		if err := i.begin(give, exitSetup); err != nil {
 			t.Fatal(err)
 		}
 		_, fds, err := i.receive(make([]byte, 1))
@@ -156,7 +156,7 @@ func TestCalls(t *testing.T) {
 	t.Run("abandon", func(t *testing.T) {
 		i, cmd, _ := startEnter(t, enter)
 		i.Abandon()
-		if code := exitCode(t, cmd); code != ExitSetup {
+		if code := exitCode(t, cmd); code != exitSetup {
 			t.Errorf("exit code %d", code)
 		}
 	})
@@ -179,7 +179,7 @@ func TestTooLarge(t *testing.T) {
 	var c calls
 	c.memory(make([]byte, room))
 	c.add("getpid", unix.SYS_GETPID)
-	if _, err := c.message(ExitSetup); err == nil {
+	if _, err := c.message(exitSetup); err == nil {
 		t.Error("a list that does not fit was sent")
 	}
 }

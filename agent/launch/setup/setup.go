@@ -145,14 +145,14 @@ func (i *Init) open(name string, p *plan.Plan) (map[*plan.Mount]int, error) {
 	if len(mounts) > maxFiles {
 		return nil, fmt.Errorf("more than %d new file systems", maxFiles)
 	}
-	if err := i.begin(&c, ExitSetup); err != nil {
+	if err := i.begin(&c, exitSetup); err != nil {
 		return nil, err
 	}
 	if len(mounts) == 0 {
 		return nil, i.finish(&c)
 	}
 	give := i.giveBack(len(mounts))
-	if err := i.begin(give, ExitSetup); err != nil {
+	if err := i.begin(give, exitSetup); err != nil {
 		return nil, err
 	}
 	if err := i.finish(&c); err != nil {

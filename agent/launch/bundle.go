@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 
@@ -67,8 +66,7 @@ func (l Launcher) RunBundle(b Bundle) (code int, err error) {
 			return 1, errors.Join(err, p.Signal(unix.SIGKILL), destroy(c))
 		}
 	}
-	stop := forward(p)
-	defer stop()
+	defer forwardSignals(p.Signal, unix.SIGUSR1, unix.SIGUSR2)()
 	if err := c.Exec(); err != nil {
 		return 1, errors.Join(fmt.Errorf("start container %q: %w", b.ID, err), p.Signal(unix.SIGKILL), destroy(c))
 	}
@@ -129,22 +127,4 @@ func (l Launcher) createBundle(dir, id string, run runDir) (*libcontainer.Contai
 		return nil, nil, fmt.Errorf("create container %q: %w", id, err)
 	}
 	return c, p, nil
-}
-
-// forward passes the usual signals on to a process until it is stopped.
-func forward(p *libcontainer.Process) (stop func()) {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case s := <-signals:
-				_ = p.Signal(s)
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { signal.Stop(signals); close(done) }
 }

@@ -10,12 +10,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"sync"
 	"syscall"
 
 	"github.com/opencontainers/runc/libcontainer"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -124,14 +122,7 @@ func runPlain(c *libcontainer.Container, p *libcontainer.Process) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("execute %q: %w", p.Args[0], err)
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
-	defer signal.Stop(signals)
-	go func() {
-		for s := range signals {
-			_ = p.Signal(s)
-		}
-	}()
+	defer forwardSignals(p.Signal)()
 	code, err := wait(p)
 	copies.Wait()
 	return code, err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -43,15 +42,13 @@ func RunPlan(in io.Reader, b PlannedBundle) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("create container %q: %w", b.ID, err)
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	go func() {
-		for s := range signals {
-			if n, ok := s.(unix.Signal); ok {
-				_ = unix.PidfdSendSignal(init.FD, n, nil, 0)
-			}
+	defer forwardSignals(func(s os.Signal) error {
+		n, ok := s.(unix.Signal)
+		if !ok {
+			return unix.EINVAL
 		}
-	}()
+		return unix.PidfdSendSignal(init.FD, n, nil, 0)
+	}, unix.SIGUSR1, unix.SIGUSR2)()
 	err = init.Make(setup.Container{Name: b.ID, Root: b.Root, Cgroup: cgroup, Plan: p})
 	if err == nil && b.PIDFile != "" {
 		err = replace(b.PIDFile, []byte(strconv.Itoa(init.PID)))

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/record"
@@ -41,10 +42,6 @@ func (l Launcher) RunBundle(b Bundle) (code int, err error) {
 	if err := record.CheckName(b.ID); err != nil {
 		return 1, err
 	}
-	dir, err := filepath.Abs(b.Dir)
-	if err != nil {
-		return 1, err
-	}
 	run := runDir(filepath.Join(l.Host.RunRoot(), bundleRun, b.ID))
 	if err := run.reconcile(b.ID); err != nil {
 		return 1, err
@@ -53,7 +50,7 @@ func (l Launcher) RunBundle(b Bundle) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(string(run))) }()
-	c, p, err := l.createBundle(dir, b.ID, run)
+	c, p, err := l.createBundle(b, run)
 	if err != nil {
 		return 1, err
 	}
@@ -83,24 +80,38 @@ func destroy(c *libcontainer.Container) error {
 	return c.Destroy()
 }
 
-// createBundle makes the container up to the point where its init waits.
-func (l Launcher) createBundle(dir, id string, run runDir) (*libcontainer.Container, *libcontainer.Process, error) {
+// open reads a bundle as if it were a deployment. Nothing has been recorded that
+// it could differ from.
+func (b Bundle) open() (*deployment, *specs.Spec, error) {
+	dir, err := filepath.Abs(b.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	config, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	d := &deployment{name: id, dir: dir, config: config}
+	d := &deployment{name: b.ID, dir: dir, config: config}
 	spec, err := d.parseSpec()
 	if err != nil {
 		return nil, nil, err
 	}
 	if spec.Root == nil || spec.Root.Path == "" {
-		return nil, nil, fmt.Errorf("read config.json of %q: root.path is empty", id)
+		return nil, nil, fmt.Errorf("read config.json of %q: root.path is empty", b.ID)
 	}
 	if d.root = spec.Root.Path; !filepath.IsAbs(d.root) {
 		d.root = filepath.Join(dir, d.root)
 	}
-	if err := os.Chdir(dir); err != nil {
+	return d, spec, nil
+}
+
+// createBundle makes the container up to the point where its init waits.
+func (l Launcher) createBundle(b Bundle, run runDir) (*libcontainer.Container, *libcontainer.Process, error) {
+	d, spec, err := b.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := os.Chdir(d.dir); err != nil {
 		return nil, nil, fmt.Errorf("enter bundle: %w", err)
 	}
 	cfg, err := d.convert(spec, l.Log)
@@ -116,15 +127,15 @@ func (l Launcher) createBundle(dir, id string, run runDir) (*libcontainer.Contai
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := libcontainer.Create(run.state(), id, cfg)
+	c, err := libcontainer.Create(run.state(), b.ID, cfg)
 	if err != nil {
-		return nil, nil, fmt.Errorf("create container %q: %w", id, err)
+		return nil, nil, fmt.Errorf("create container %q: %w", b.ID, err)
 	}
 	if err := setCgroupManager(c, unitCgroup{unit}); err != nil {
 		return nil, nil, err
 	}
 	if err := c.Start(p); err != nil {
-		return nil, nil, fmt.Errorf("create container %q: %w", id, err)
+		return nil, nil, fmt.Errorf("create container %q: %w", b.ID, err)
 	}
 	return c, p, nil
 }

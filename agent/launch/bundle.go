@@ -127,15 +127,6 @@ func (l Launcher) createBundle(b Bundle, run runDir) (*libcontainer.Container, *
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := libcontainer.Create(run.state(), b.ID, cfg)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create container %q: %w", b.ID, err)
-	}
-	if err := setCgroupManager(c, unitCgroup{unit}); err != nil {
-		return nil, nil, err
-	}
-	if err := c.Start(p); err != nil {
-		return nil, nil, fmt.Errorf("create container %q: %w", b.ID, err)
-	}
-	return c, p, nil
+	c, err := create(run, b.ID, unit, cfg, p)
+	return c, p, err
 }

@@ -33,15 +33,8 @@ func (l Launcher) Create(ctx context.Context, name string, twin *os.File) error 
 	if err != nil {
 		return err
 	}
-	container, err := libcontainer.Create(run.state(), name, cfg)
-	if err != nil {
-		return fmt.Errorf("create container %q: %w", name, err)
-	}
-	if err := setCgroupManager(container, unitCgroup{unit}); err != nil {
+	if _, err := create(run, name, unit, cfg, payload); err != nil {
 		return errors.Join(err, run.reconcile(name))
-	}
-	if err := container.Start(payload); err != nil {
-		return errors.Join(fmt.Errorf("create container %q: %w", name, err), run.reconcile(name))
 	}
 	pid, err := payload.Pid()
 	if err == nil {
@@ -51,6 +44,22 @@ func (l Launcher) Create(ctx context.Context, name string, twin *os.File) error 
 		return errors.Join(err, payload.Signal(os.Kill))
 	}
 	return nil
+}
+
+// create has libcontainer make a container, in the unit's own cgroup, up to the
+// point where its init waits.
+func create(run runDir, name, unit string, cfg *configs.Config, p *libcontainer.Process) (*libcontainer.Container, error) {
+	c, err := libcontainer.Create(run.state(), name, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("create container %q: %w", name, err)
+	}
+	if err := setCgroupManager(c, unitCgroup{unit}); err != nil {
+		return nil, err
+	}
+	if err := c.Start(p); err != nil {
+		return nil, fmt.Errorf("create container %q: %w", name, err)
+	}
+	return c, nil
 }
 
 // payload translates config.json and adds what the unit passes on: its stdio,

@@ -35,15 +35,8 @@ func (l Launcher) createByRuntime(ctx context.Context, d *deployment, run runDir
 	if err != nil {
 		return err
 	}
-	config, err := json.Marshal(spec)
-	if err != nil {
+	if err := run.writeBundle(spec); err != nil {
 		return err
-	}
-	if err := os.Mkdir(run.bundle(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make bundle: %w", err)
-	}
-	if err := replace(filepath.Join(run.bundle(), "config.json"), config); err != nil {
-		return fmt.Errorf("write bundle: %w", err)
 	}
 	pidFile := filepath.Join(run.bundle(), "pid")
 	args := []string{"--bundle", run.bundle(), "--pid-file", pidFile}
@@ -58,13 +51,9 @@ func (l Launcher) createByRuntime(ctx context.Context, d *deployment, run runDir
 	if err := o.runApart(cmd, propagates(spec)); err != nil {
 		return o.failed("create", err)
 	}
-	text, err := os.ReadFile(pidFile)
+	pid, err := readPIDFile(pidFile)
 	if err != nil {
 		return o.failed("create", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 1 {
-		return o.failed("create", fmt.Errorf("its PID file says %q", text))
 	}
 	defer func() {
 		if err != nil {
@@ -80,6 +69,35 @@ func (l Launcher) createByRuntime(ctx context.Context, d *deployment, run runDir
 	return sendInit(twin, pid, d.digest)
 }
 
+// writeBundle makes the directory that a runtime takes a container from.
+func (r runDir) writeBundle(spec *specs.Spec) error {
+	config, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(r.bundle(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	if err := replace(filepath.Join(r.bundle(), "config.json"), config); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	return nil
+}
+
+// readPIDFile reads what a runtime says of init.
+func readPIDFile(file string) (int, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("its PID file says %q", text)
+	}
+	return pid, nil
+}
+
+// ignoreMissing drops an error that only says that a process is gone already.
 func ignoreMissing(err error) error {
 	if errors.Is(err, unix.ESRCH) {
 		return nil

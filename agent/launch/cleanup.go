@@ -48,9 +48,7 @@ func (l Launcher) Cleanup(ctx context.Context, name string, bus Unregistrar) err
 	}
 	failed = append(failed, run.reconcile(name))
 	for _, file := range []string{run.pid(), run.pending(), run.relay(), run.newRelay()} {
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = append(failed, err)
-		}
+		failed = append(failed, remove(file))
 	}
 	failed = append(failed, l.removeOnce(name))
 	return errors.Join(failed...)

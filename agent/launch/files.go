@@ -98,6 +98,14 @@ func replace(path string, data []byte) error {
 	return os.Rename(tmp, path)
 }
 
+// remove removes a file that may be missing.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // errRunning is returned when the container's init is alive.
 var errRunning = errors.New("already running")
 

@@ -3,7 +3,6 @@
 package launch
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -85,7 +84,7 @@ func mainProcess(run runDir, unit string) (pid int, cgroup string, err error) {
 // launcher's own one still holds is returned.
 func (r *relay) useLate(run runDir, late string) (left []string, err error) {
 	tmp := run.newRelay()
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := remove(tmp); err != nil {
 		return nil, err
 	}
 	if err := os.Link(late, tmp); err != nil {
@@ -114,7 +113,7 @@ func linkRaw(run runDir, addr string) error {
 	if !filepath.IsAbs(addr) {
 		return fmt.Errorf("pass on the notification socket: %q is not a file", addr)
 	}
-	if err := os.Remove(run.relay()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := remove(run.relay()); err != nil {
 		return fmt.Errorf("pass on the notification socket: %w", err)
 	}
 	if err := os.Link(addr, run.relay()); err != nil {

@@ -74,7 +74,7 @@ type relay struct {
 
 // listenRelay opens the socket for everyone in the container.
 func listenRelay(path, unit string) (*relay, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(path); err != nil {
 		return nil, fmt.Errorf("open notification socket: %w", err)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -82,17 +82,15 @@ func listenRelay(path, unit string) (*relay, error) {
 		return nil, fmt.Errorf("open notification socket: %w", err)
 	}
 	r := &relay{fd: fd, unit: unit}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
-		err = errors.Join(os.Chmod(path, 0o666), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
-		if err == nil {
-			return r, nil
-		}
-		r.close()
-		return nil, fmt.Errorf("open notification socket: %w", err)
-	} else {
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		r.close()
 		return nil, fmt.Errorf("open notification socket %q: %w", path, err)
 	}
+	if err := errors.Join(os.Chmod(path, 0o666), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)); err != nil {
+		r.close()
+		return nil, fmt.Errorf("open notification socket: %w", err)
+	}
+	return r, nil
 }
 
 // close may be called on nil.

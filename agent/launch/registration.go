@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
@@ -138,12 +137,7 @@ func (r *registration) note() {
 }
 
 // registered removes the note.
-func (r runDir) registered() error {
-	if err := os.Remove(r.pending()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+func (r runDir) registered() error { return remove(r.pending()) }
 
 // askRegister has systemd start the unit that catches up.
 func askRegister(ctx context.Context) error {

@@ -101,7 +101,7 @@ func (r *root) bindDevice(dir int, name string, d *plan.Device) error {
 		return err
 	}
 	defer func() { _ = unix.Close(tree) }()
-	return unix.MoveMount(tree, "", file, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return attach(tree, file)
 }
 
 // devNull opens the container's /dev/null, and makes sure that it is one.

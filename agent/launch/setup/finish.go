@@ -153,7 +153,7 @@ func maskOne(name string, null int, empty *int) error {
 			if *empty, err = emptyDir(); err != nil {
 				return err
 			}
-			return unix.MoveMount(*empty, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+			return attach(*empty, target)
 		}
 	}
 	tree, err := unix.OpenTree(cover, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
@@ -161,7 +161,7 @@ func maskOne(name string, null int, empty *int) error {
 		return err
 	}
 	defer func() { _ = unix.Close(tree) }()
-	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return attach(tree, target)
 }
 
 // emptyDir is a read-only tmpfs in which there is no room for anything, not yet

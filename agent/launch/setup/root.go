@@ -202,7 +202,7 @@ func (r *root) mount(m *plan.Mount, opened int) error {
 		return err
 	}
 	defer func() { _ = unix.Close(tree) }()
-	if err := unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+	if err := attach(tree, fd); err != nil {
 		return err
 	}
 	return propagate(tree, m.Propagation)
@@ -242,7 +242,7 @@ func (r *root) bind(m *plan.Mount) error {
 	if err := r.check(fd, m); err != nil {
 		return err
 	}
-	if err := unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+	if err := attach(tree, fd); err != nil {
 		return err
 	}
 	if err := propagate(tree, m.Propagation); err != nil {
@@ -277,6 +277,11 @@ func (r *root) source(m *plan.Mount) (int, error) {
 		return -1, fmt.Errorf("map the owners of its files: %w", err)
 	}
 	return tree, nil
+}
+
+// attach mounts a tree on the file or directory that a descriptor stands for.
+func attach(tree, target int) error {
+	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 func propagate(mount int, all []uint64) error {

@@ -88,6 +88,16 @@ func setSysctls(all []plan.Sysctl) error {
 	return nil
 }
 
+// cover takes away what the payload must not write or see.
+func cover(p *plan.Plan) error {
+	for _, name := range p.Readonly {
+		if err := readonly(name); err != nil {
+			return fmt.Errorf("make %s read-only: %w", name, err)
+		}
+	}
+	return mask(p.Masked)
+}
+
 // readonly covers a path with itself, read-only. A path that is not there needs
 // no cover.
 func readonly(name string) error {

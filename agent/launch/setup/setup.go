@@ -64,9 +64,41 @@ func (i *Init) make(c Container) error {
 			return err
 		}
 	}
+	unix.Umask(0) // the modes of files are the plan's own
+	if err := makeRoot(c, opened); err != nil {
+		return err
+	}
+	if err := finish(p); err != nil {
+		return err
+	}
+	if err := setNames(p); err != nil {
+		return err
+	}
+	if err := setSysctls(p.Sysctls); err != nil {
+		return err
+	}
+	if err := cover(p); err != nil {
+		return err
+	}
+	env, err := environment(p.Env, p.UID)
+	if err != nil {
+		return err
+	}
+	if err := i.become(p); err != nil {
+		return err
+	}
+	program, err := exec.LookPath(p.Args[0])
+	if err != nil {
+		return err
+	}
+	i.exec = i.execute(program, env, p)
+	return nil
+}
 
-	// The file system.
-	unix.Umask(0)
+// makeRoot makes the root file system with all that is mounted in it, and makes
+// it that of init and of this thread.
+func makeRoot(c Container, opened map[*plan.Mount]int) error {
+	p := c.Plan
 	cgroup := c.Cgroup
 	if p.Namespaces&unix.CLONE_NEWCGROUP == 0 && !p.Joins(unix.CLONE_NEWCGROUP) {
 		cgroup = "/sys/fs/cgroup"
@@ -86,43 +118,7 @@ func (i *Init) make(c Container) error {
 			return err
 		}
 	}
-	if err := root.pivot(); err != nil {
-		return err
-	}
-	if err := finish(p); err != nil {
-		return err
-	}
-
-	// Names, kernel parameters and what the payload must not see.
-	if err := setNames(p); err != nil {
-		return err
-	}
-	if err := setSysctls(p.Sysctls); err != nil {
-		return err
-	}
-	for _, path := range p.Readonly {
-		if err := readonly(path); err != nil {
-			return fmt.Errorf("make %s read-only: %w", path, err)
-		}
-	}
-	if err := mask(p.Masked); err != nil {
-		return err
-	}
-
-	// The process.
-	env, err := environment(p.Env, p.UID)
-	if err != nil {
-		return err
-	}
-	if err := i.become(p); err != nil {
-		return err
-	}
-	program, err := exec.LookPath(p.Args[0])
-	if err != nil {
-		return err
-	}
-	i.exec = i.execute(program, env, p)
-	return nil
+	return root.pivot()
 }
 
 // open has init leave the host, as far as it has not yet, and open the plan's new

@@ -117,9 +117,4 @@ func exit(err error) int {
 const tryAgain = 75
 
 // report tells people why something failed.
-func report(err error) {
-	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
-	if h := hint.Of(err); h != "" {
-		fmt.Fprintf(os.Stderr, "atomic: hint: %s\n", h)
-	}
-}
+func report(err error) { hint.Print(os.Stderr, err) }

@@ -93,10 +93,7 @@ func exit(err error) int {
 	case errors.As(err, &reported):
 		return reported.Code // init has said why
 	}
-	fmt.Fprintf(os.Stderr, "atomic: error: %v\n", err)
-	if h := hint.Of(err); h != "" {
-		fmt.Fprintf(os.Stderr, "atomic: hint: %s\n", h)
-	}
+	hint.Print(os.Stderr, err)
 	if errors.Is(err, launch.ErrNotInstalled) {
 		return 3
 	}

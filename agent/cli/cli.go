@@ -57,10 +57,7 @@ func Run(ctx context.Context, args []string, streams IO) int {
 		return exitOK
 	}
 	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(streams.Err, "atomic: error: %v\n", err)
-		if h := hint.Of(err); h != "" {
-			fmt.Fprintf(streams.Err, "atomic: hint: %s\n", h)
-		}
+		hint.Print(streams.Err, err)
 	}
 	return exitCode(err)
 }

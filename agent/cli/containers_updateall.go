@@ -79,10 +79,7 @@ func report(g *globals, list []install.Outcome) error {
 			continue
 		}
 		failed++
-		fmt.Fprintf(g.Err, "atomic: error: %v\n", o.Err)
-		if h := hint.Of(o.Err); h != "" {
-			fmt.Fprintf(g.Err, "atomic: hint: %s\n", h)
-		}
+		hint.Print(g.Err, o.Err)
 	}
 	if failed == 0 {
 		return nil

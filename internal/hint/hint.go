@@ -7,7 +7,11 @@
 // having a method Hint() string.
 package hint
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"io"
+)
 
 // New returns err with a hint: a full sentence without a final stop, often a
 // command to paste. It returns nil if err is nil.
@@ -25,6 +29,15 @@ func Of(err error) string {
 		return h.Hint()
 	}
 	return ""
+}
+
+// Print prints an error for people and, on a line of its own, its hint. Nobody is
+// left to be told that it cannot be written.
+func Print(w io.Writer, err error) {
+	fmt.Fprintf(w, "atomic: error: %v\n", err)
+	if h := Of(err); h != "" {
+		fmt.Fprintf(w, "atomic: hint: %s\n", h)
+	}
 }
 
 type hinted struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"github.com/atomic-agent/atomic/internal/hint"
@@ -37,5 +38,18 @@ func TestHint(t *testing.T) {
 	}
 	if inner.Error() != fs.ErrNotExist.Error() || !errors.Is(inner, fs.ErrNotExist) {
 		t.Error("a hint changes the error")
+	}
+}
+
+func TestPrint(t *testing.T) {
+	for want, err := range map[string]error{
+		"atomic: error: file does not exist\n":                          fs.ErrNotExist,
+		"atomic: error: file does not exist\natomic: hint: create it\n": hint.New(fs.ErrNotExist, "create it"),
+	} {
+		var out strings.Builder
+		hint.Print(&out, err)
+		if out.String() != want {
+			t.Errorf("got %q, want %q", out.String(), want)
+		}
 	}
 }

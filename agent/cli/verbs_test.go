@@ -176,6 +176,10 @@ func TestVerifyContainers(t *testing.T) {
 		w.write(damage.file, before)
 	}
 	must(os.Mkdir(w.path("var/lib/containers/atomic/stray.0"), 0o755))
+	if out, _, code := w.run("verify"); code != 0 || strings.Contains(out, "stray") {
+		t.Errorf("what a command may have begun: %d, %s", code, out)
+	}
+	w.write("var/lib/containers/atomic/stray.0/info", "")
 	if out, _, code := w.run("verify"); code != 1 || !strings.Contains(out, "stray.0 belongs to no container") {
 		t.Errorf("a stray directory: %d, %s", code, out)
 	}

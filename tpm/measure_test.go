@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atomic-agent/atomic/internal/conf"
 	"github.com/atomic-agent/atomic/internal/hint"
@@ -40,6 +41,7 @@ func testConfig(t testing.TB, device string, mode conf.Policy) Config {
 		Device:       device,
 		LogPath:      filepath.Join(dir, "run/log/atomic/tpm2-measure.log"),
 		StatementDir: filepath.Join(dir, "var/statements"),
+		Timeout:      time.Minute, // of a machine that has other things to do
 	}
 }
 

@@ -54,7 +54,8 @@ func TestProduct(t *testing.T) {
 	}
 }
 
-const etcdctl = "chroot /var/lib/containers/atomic/etcd/rootfs etcdctl "
+// An emulated machine may need longer than etcdctl would wait.
+const etcdctl = "chroot /var/lib/containers/atomic/etcd/rootfs etcdctl --dial-timeout=1m --command-timeout=2m "
 
 func installEtcd(t *testing.T, v *VM) {
 	sh(t, v, "atomic install --system etcd && systemctl start etcd")
@@ -118,9 +119,8 @@ func limits(t *testing.T, v *VM) {
 			t.Errorf("%s of the unit is %q, want %q", key, got, want)
 		}
 	}
-	if _, err := v.Run(t.Context(), "machinectl", "show", "limited"); err == nil {
-		t.Error("machined still knows the killed container")
-	}
+	// machined forgets it when it hears of that.
+	sh(t, v, "while machinectl show limited >/dev/null 2>&1; do :; done")
 	sh(t, v, "systemctl reset-failed limited; atomic uninstall limited")
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/internal/hint"
+	"github.com/atomic-agent/atomic/unitgen"
 )
 
 // Start starts a container and waits until it is up.
@@ -28,7 +29,7 @@ func (a *Agent) Stop(ctx context.Context, name string) error {
 	if err := a.sd.Stop(ctx, unit); err != nil {
 		return err
 	}
-	a.forgetFailures(ctx, healthService(name))
+	a.forgetFailures(ctx, unitgen.HealthServiceName(name))
 	return nil
 }
 

@@ -12,20 +12,13 @@ import (
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/unitgen"
 )
-
-// The units behind a container's login bus.
-func busSocket(name string) string  { return name + "-bus.socket" }
-func busService(name string) string { return name + "-bus@.service" }
-
-// The units of its health check.
-func healthTimer(name string) string   { return "atomic-health@" + name + ".timer" }
-func healthService(name string) string { return "atomic-health@" + name + ".service" }
 
 // stopHelpers ends the login bus and the health checks of a container whose
 // units are about to go or have changed; its next start brings them back.
 func (a *Agent) stopHelpers(ctx context.Context, in *intent.Intent) error {
-	for _, unit := range []string{busSocket(in.Name), healthTimer(in.Name)} {
+	for _, unit := range []string{unitgen.BusSocketName(in.Name), unitgen.HealthTimerName(in.Name)} {
 		file := filepath.Join(paths.Host{}.Units(), unit)
 		for _, s := range in.Steps {
 			if s.Path != file || s.Before == s.After {
@@ -34,8 +27,8 @@ func (a *Agent) stopHelpers(ctx context.Context, in *intent.Intent) error {
 			if err := a.sd.Stop(ctx, unit); err != nil {
 				return err
 			}
-			if unit == healthTimer(in.Name) {
-				a.forgetFailures(ctx, unit, healthService(in.Name))
+			if unit == unitgen.HealthTimerName(in.Name) {
+				a.forgetFailures(ctx, unit, unitgen.HealthServiceName(in.Name))
 			}
 		}
 	}
@@ -58,7 +51,7 @@ func (a *Agent) removeHelpers(ctx context.Context, in *intent.Intent) error {
 	if err := a.stopHelpers(ctx, in); err != nil {
 		return err
 	}
-	a.forgetFailures(ctx, busSocket(in.Name))
+	a.forgetFailures(ctx, unitgen.BusSocketName(in.Name))
 	dir := a.host.Bus(in.Name)
 	// A socket that was stopped while it was masked is still there.
 	for _, path := range []string{filepath.Join(dir, "system_bus_socket"), dir, a.host.Control(in.Name)} {

@@ -169,7 +169,7 @@ func (a *Agent) onceFromContainer(once *Once, o OnceOptions) error {
 		return err
 	}
 	var texts [2][]byte
-	for i, file := range []string{o.Container + ".service", o.Container + ".service.d/50-atomic.conf"} {
+	for i, file := range []string{o.Container + ".service", unitgen.DropInName(o.Container)} {
 		if texts[i], err = os.ReadFile(filepath.Join(d.dir(), file)); err != nil {
 			return err
 		}

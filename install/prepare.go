@@ -238,12 +238,12 @@ func (a *Agent) seal(ctx context.Context, p *prepared, r request) error {
 		return nil
 	}
 	units := map[string][]byte{p.unit: mountUnit, r.name + ".service": p.out.Unit}
-	units[r.name+".service.d/50-atomic.conf"] = p.out.DropIn
+	units[unitgen.DropInName(r.name)] = p.out.DropIn
 	if p.out.Login {
-		units[busSocket(r.name)], units[busService(r.name)] = p.out.BusSocket, p.out.BusService
+		units[unitgen.BusSocketName(r.name)], units[unitgen.BusServiceName(r.name)] = p.out.BusSocket, p.out.BusService
 	}
 	if p.out.HealthTimer != nil {
-		units[healthTimer(r.name)] = p.out.HealthTimer
+		units[unitgen.HealthTimerName(r.name)] = p.out.HealthTimer
 	}
 	later := []string{paths.Host{}.Deployment(r.name, p.d.gen)}
 	if p.out.Native {
@@ -329,10 +329,10 @@ func (a *Agent) collect(p *prepared, mountUnit []byte) {
 	name := p.d.name
 	p.d.rec.Atomic.Units = []record.File{}
 	add(filepath.Join(bare.Units(), p.unit), mountUnit)
-	add(filepath.Join(bare.Units(), name+".service.d/50-atomic.conf"), p.out.DropIn)
-	add(filepath.Join(bare.Units(), busSocket(name)), p.out.BusSocket)
-	add(filepath.Join(bare.Units(), busService(name)), p.out.BusService)
-	add(filepath.Join(bare.Units(), healthTimer(name)), p.out.HealthTimer)
+	add(filepath.Join(bare.Units(), unitgen.DropInName(name)), p.out.DropIn)
+	add(filepath.Join(bare.Units(), unitgen.BusSocketName(name)), p.out.BusSocket)
+	add(filepath.Join(bare.Units(), unitgen.BusServiceName(name)), p.out.BusService)
+	add(filepath.Join(bare.Units(), unitgen.HealthTimerName(name)), p.out.HealthTimer)
 	add(tmpfilesPath(name), p.out.Tmpfiles)
 	add(filepath.Join(bare.Units(), name+".service"), p.out.Unit)
 }

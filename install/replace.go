@@ -17,6 +17,7 @@ import (
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/unitgen"
 )
 
 // replacement is a change from one deployment to another.
@@ -238,10 +239,8 @@ func (d *deployment) settings(match func(section, key string) bool) (list []stri
 	if !d.rec.HasContainerService {
 		return nil, false
 	}
-	units := paths.Host{}.Units()
-	service := filepath.Join(units, d.name+".service")
-	for _, file := range []string{service, service + ".d/50-atomic.conf"} {
-		data, err := os.ReadFile(d.copyOf(file))
+	for _, file := range []string{d.name + ".service", unitgen.DropInName(d.name)} {
+		data, err := os.ReadFile(d.copyOf(filepath.Join(paths.Host{}.Units(), file)))
 		if err != nil {
 			return nil, false
 		}

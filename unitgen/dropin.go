@@ -98,12 +98,11 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		line("After=atomic-notify@%s.socket", r.in.Name)
 	}
 	if r.out.Login {
-		socket, _ := busUnits(r.in.Name)
-		line("Wants=%s", socket)
-		line("After=%s", socket)
+		line("Wants=%s", BusSocketName(r.in.Name))
+		line("After=%s", BusSocketName(r.in.Name))
 	}
 	if r.out.HealthTimer != nil {
-		line("Wants=%s", healthTimer(r.in.Name))
+		line("Wants=%s", HealthTimerName(r.in.Name))
 	}
 	if r.outlives() {
 		r.outlive(line)

@@ -66,10 +66,6 @@ func (r *renderer) health() *Health {
 	return h
 }
 
-// healthTimer is the name of the timer that runs the health check of a
-// container, by atomic-health@NAME.service.
-func healthTimer(name string) string { return "atomic-health@" + name + ".timer" }
-
 // healthOftenest is the shortest time between two checks by a timer.
 const healthOftenest = time.Second
 
@@ -97,7 +93,7 @@ DefaultDependencies=no
 StopWhenUnneeded=yes
 StartLimitIntervalSec=0
 After=%[1]s.service
-`, r.in.Name, healthTimer(r.in.Name))
+`, r.in.Name, HealthTimerName(r.in.Name))
 	if r.outlives() {
 		outliveHelper(&b)
 	}

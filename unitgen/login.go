@@ -33,11 +33,6 @@ func busDirectory(name string) string { return "/run/atomic/.bus/" + name }
 // (systemd 261 and later). No container can see it.
 func controlSocket(name string) string { return "/run/atomic/.control/" + name }
 
-// busUnits are the names of the units behind a container's login bus.
-func busUnits(name string) (socket, service string) {
-	return name + "-bus.socket", name + "-bus@.service"
-}
-
 // loginBus gives the container the login bus, and takes the host's bus away
 // from where it would be mistaken for the container's.
 func (r *renderer) loginBus(spec *rspec.Spec) {

@@ -39,3 +39,20 @@ func ValidName(name string) error {
 	}
 	return nil
 }
+
+// DropInName is the drop-in of a container's unit, below a directory of units.
+func DropInName(name string) string { return name + ".service.d/50-atomic.conf" }
+
+// BusSocketName is the socket of a container's login bus, each connection to
+// which BusServiceName answers.
+func BusSocketName(name string) string { return name + "-bus.socket" }
+
+// BusServiceName is a template, of which systemd makes an instance a connection.
+func BusServiceName(name string) string { return name + "-bus@.service" }
+
+// HealthTimerName is the timer that runs the health check of a container, which
+// is HealthServiceName.
+func HealthTimerName(name string) string { return "atomic-health@" + name + ".timer" }
+
+// HealthServiceName is an instance of a unit that is installed with atomic.
+func HealthServiceName(name string) string { return "atomic-health@" + name + ".service" }

@@ -159,7 +159,7 @@ type HostFacts struct {
 type Output struct {
 	Config   []byte // config.json
 	Unit     []byte // NAME.service; nil for images without a service, or to be run once
-	DropIn   []byte // NAME.service.d/50-atomic.conf
+	DropIn   []byte // DropInName
 	Tmpfiles []byte // NAME.conf; nil if nothing is to be written
 
 	// Plan is the compiled configuration, nil if it cannot have one. Its digests
@@ -168,7 +168,7 @@ type Output struct {
 
 	// Bus says that the directory of the login bus covers the container's
 	// /run/dbus, Login that machinectl login and shell are served there by
-	// BusSocket, NAME-bus.socket, and BusService, NAME-bus@.service.
+	// the units BusSocketName and BusServiceName.
 	Bus, Login bool
 	BusSocket  []byte
 	BusService []byte
@@ -208,7 +208,7 @@ type Output struct {
 	Native  bool
 	Command string
 	// Health is the health check, nil if there is none, and HealthTimer the unit
-	// that runs it, atomic-health@NAME.timer.
+	// HealthTimerName that runs it.
 	Health      *Health
 	HealthTimer []byte
 

@@ -175,7 +175,7 @@ func display(g *globals, res *install.Result) error {
 	for _, part := range []struct {
 		title string
 		text  []byte
-	}{{res.Name + ".service", out.Unit}, {res.Name + ".service.d/50-atomic.conf", out.DropIn}, {"tmpfiles.d/" + res.Name + ".conf", out.Tmpfiles}} {
+	}{{res.Name + ".service", out.Unit}, {unitgen.DropInName(res.Name), out.DropIn}, {"tmpfiles.d/" + res.Name + ".conf", out.Tmpfiles}} {
 		if part.text != nil {
 			fmt.Fprintf(g.Out, "\n# %s\n%s", part.title, part.text)
 		}

@@ -52,9 +52,8 @@ func (a *Agent) removeHelpers(ctx context.Context, in *intent.Intent) error {
 		return err
 	}
 	a.forgetFailures(ctx, unitgen.BusSocketName(in.Name))
-	dir := a.host.Bus(in.Name)
 	// A socket that was stopped while it was masked is still there.
-	for _, path := range []string{filepath.Join(dir, "system_bus_socket"), dir, a.host.Control(in.Name)} {
+	for _, path := range []string{a.host.BusSocket(in.Name), a.host.Bus(in.Name), a.host.Control(in.Name)} {
 		if err := os.Remove(path); err != nil && !gone(err) && !errors.Is(err, syscall.ENOTEMPTY) {
 			return fmt.Errorf("remove the login bus: %w", err)
 		}

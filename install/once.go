@@ -302,10 +302,10 @@ func (once *Once) editConfig(config []byte, o OnceOptions, old string) ([]byte, 
 	}
 	spec.Process.Terminal = o.Terminal
 	// The login bus is the installed container's.
-	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return isBelow(m.Source, "/run/atomic/.bus") })
+	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return isBelow(m.Source, filepath.Dir(paths.Host{}.Bus(old))) })
 	for i, m := range spec.Mounts {
-		if rest, ok := strings.CutPrefix(m.Source, "/run/atomic/"+old+"/"); ok {
-			spec.Mounts[i].Source = "/run/atomic/" + once.Name + "/" + rest
+		if rest, ok := strings.CutPrefix(m.Source, paths.Host{}.Run(old)+"/"); ok {
+			spec.Mounts[i].Source = paths.Host{}.Run(once.Name) + "/" + rest
 			continue
 		}
 		if o.Container == "" || !isBelow(m.Source, "/run") {

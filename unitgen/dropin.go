@@ -12,11 +12,12 @@ import (
 	"github.com/coreos/go-systemd/v22/unit"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
-// Paths inside the host, as units and configurations name them.
-func runDirectory(name string) string { return "/run/atomic/" + name }
-func pidFile(name string) string      { return runDirectory(name) + "/pid" }
+// pidFile is where systemd learns the payload's PID.
+func pidFile(name string) string { return paths.Host{}.Run(name) + "/pid" }
 
 // RootfsMount says how a deployment's root file system is mounted.
 type RootfsMount struct {

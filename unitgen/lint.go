@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
 // Finding is something that the author of an image should change.
@@ -72,7 +74,7 @@ func (l *linter) problems(err error) {
 // placeholders warns of variables that only --set can give a value, and makes
 // values for all.
 func (l *linter) placeholders() {
-	in := Input{Name: "lint", DestDir: "/var/lib/containers/atomic/lint.0", Host: HostFacts{Launcher: "/usr/libexec/atomic/atomic-launch"}}
+	in := Input{Name: "lint", DestDir: paths.Host{}.Deployment("lint", 0), Host: HostFacts{Launcher: paths.Launcher}}
 	l.values = values(&in, l.m)
 	used := usedVariables(l.e, l.m)
 	for _, name := range slices.Sorted(maps.Keys(used)) {

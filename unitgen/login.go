@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
 // machined looks for a container's system bus at machinedBus, the old prefix
@@ -24,15 +26,6 @@ const (
 	hostBusDirectory = "/.host-dbus"
 )
 
-// busDirectory holds the socket on the host. It is not below the run-time
-// directory of the unit, which is gone while the unit is stopped; the container
-// sees the directory and not the socket, which may be made anew.
-func busDirectory(name string) string { return "/run/atomic/.bus/" + name }
-
-// controlSocket is where machinectl asks for a stop, a restart or a pause
-// (systemd 261 and later). No container can see it.
-func controlSocket(name string) string { return "/run/atomic/.control/" + name }
-
 // loginBus gives the container the login bus, and takes the host's bus away
 // from where it would be mistaken for the container's.
 func (r *renderer) loginBus(spec *rspec.Spec) {
@@ -46,7 +39,7 @@ func (r *renderer) loginBus(spec *rspec.Spec) {
 		spec.Mounts = append(spec.Mounts, rspec.Mount{
 			Destination: dest,
 			Type:        "bind",
-			Source:      busDirectory(r.in.Name),
+			Source:      paths.Host{}.Bus(r.in.Name),
 			Options:     []string{"bind", "ro", "nosuid", "nodev", "noexec"},
 		})
 	}
@@ -187,14 +180,14 @@ func (r *renderer) busUnitFiles(spec *rspec.Spec) (socket, service []byte) {
 	if r.outlives() {
 		outliveHelper(&b)
 	}
-	fmt.Fprintf(&b, "\n[Socket]\nListenStream=%s/%s\nListenStream=%s\n", busDirectory(name), busSocket, controlSocket(name))
+	fmt.Fprintf(&b, "\n[Socket]\nListenStream=%s\nListenStream=%s\n", paths.Host{}.BusSocket(name), paths.Host{}.Control(name))
 	b.WriteString("Accept=yes\nSocketMode=0600\nDirectoryMode=0755\nMaxConnections=16\nBacklog=4\nRemoveOnStop=yes\n")
 	if r.in.Host.Systemd >= pollLimitSystemd {
 		b.WriteString("PollLimitIntervalSec=250ms\nPollLimitBurst=5\n")
 	}
 	if uid, gid, ok := hostRoot(spec); ok {
 		// machined connects as the container's root.
-		fmt.Fprintf(&b, "ExecStartPost=/bin/chown %d:%d %s/%s\n", uid, gid, busDirectory(name), busSocket)
+		fmt.Fprintf(&b, "ExecStartPost=/bin/chown %d:%d %s\n", uid, gid, paths.Host{}.BusSocket(name))
 	}
 	socket = []byte(b.String())
 	b.Reset()

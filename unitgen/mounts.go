@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
 // notifyMount adds the private notification socket of a payload that reports
@@ -24,7 +26,7 @@ func (r *renderer) notifyMount(spec *rspec.Spec) string {
 	spec.Mounts = append(spec.Mounts, rspec.Mount{
 		Destination: dir,
 		Type:        "bind",
-		Source:      runDirectory(r.in.Name) + "/host",
+		Source:      relayDirectory(r.in.Name),
 		Options:     []string{"bind", "ro", "nosuid", "nodev", "noexec"},
 	})
 	socket := dir + "/notify"
@@ -34,6 +36,9 @@ func (r *renderer) notifyMount(spec *rspec.Spec) string {
 	spec.Process.Env = append(spec.Process.Env, "NOTIFY_SOCKET="+socket)
 	return socket
 }
+
+// relayDirectory holds that socket on the host.
+func relayDirectory(name string) string { return paths.Host{}.Run(name) + "/host" }
 
 // within reports whether p is dir or below it.
 func within(p, dir string) bool {

@@ -13,6 +13,8 @@ import (
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
 // defaultCapabilities need no grant; see capabilityByDefault for two more.
@@ -86,8 +88,8 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 			r.askFilesystem(m, at)
 			continue
 		}
-		if within(m.Source, runDirectory(r.in.Name)+"/host") || m.Source == busDirectory(r.in.Name) || m.Destination == initInside && m.Source == r.initProgram() {
-			continue // ours
+		if r.isOurs(m) {
+			continue
 		}
 		if r.out.IDs != nil && m.Source == "/sys" && m.Destination == "/sys" {
 			continue // what a sysfs would show
@@ -109,6 +111,12 @@ func (r *renderer) askMounts(spec *rspec.Spec, why func(string) string) {
 			r.ask("propagate:"+m.Source, false, at)
 		}
 	}
+}
+
+// isOurs reports whether a bind mount is what rendering itself has added.
+func (r *renderer) isOurs(m rspec.Mount) bool {
+	return within(m.Source, relayDirectory(r.in.Name)) || m.Source == paths.Host{}.Bus(r.in.Name) ||
+		m.Destination == initInside && m.Source == r.initProgram()
 }
 
 // detour says why a path of the container's own may lead elsewhere when it is

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/internal/paths"
 )
 
 const tmpfilesFile = "/exports/tmpfiles.template"
@@ -131,7 +133,7 @@ func (r *renderer) generateTmpfiles(spec *rspec.Spec) {
 	b.Write(r.out.Tmpfiles) // the volumes of an image without templates
 	done := map[string]bool{}
 	for _, m := range spec.Mounts {
-		if !isBind(m) || done[m.Source] || r.made[m.Source] != 0 || within(m.Source, "/run/atomic") || r.in.Host.Exists(m.Source) {
+		if !isBind(m) || done[m.Source] || r.made[m.Source] != 0 || within(m.Source, paths.Host{}.RunRoot()) || r.in.Host.Exists(m.Source) {
 			continue
 		}
 		done[m.Source] = true

@@ -87,11 +87,15 @@ func (h Host) RunRoot() string { return h.join("run/atomic") }
 func (h Host) Notify(name string) string { return h.join("run/atomic/.notify", name) }
 
 // Bus is the directory of a container's login bus, which the container sees at
-// /run/dbus. It stays while the container is stopped.
+// /run/dbus. It is not below Run, which is gone while the container is stopped;
+// the container sees the directory and not BusSocket, which may be made anew.
 func (h Host) Bus(name string) string { return h.join("run/atomic/.bus", name) }
 
-// Control is the socket where machinectl asks for a container's stop, restart
-// or pause.
+// BusSocket is the login bus itself.
+func (h Host) BusSocket(name string) string { return filepath.Join(h.Bus(name), "system_bus_socket") }
+
+// Control is the socket where machinectl (systemd 261 and later) asks for a
+// container's stop, restart or pause. No container can see it.
 func (h Host) Control(name string) string { return h.join("run/atomic/.control", name) }
 
 // EventLog is the measurement log. It outlives every container, because the

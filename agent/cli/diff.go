@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
@@ -120,21 +121,22 @@ func printChanges(g *globals, o *diffOptions, changes []store.Change) error {
 }
 
 func diff(ctx context.Context, s *store.Store, a, b string) ([]store.Change, error) {
-	imageA, err := s.ImageOf(ctx, a)
+	treeA, err := treeOf(ctx, s, a)
 	if err != nil {
 		return nil, err
 	}
-	imageB, err := s.ImageOf(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	treeA, err := s.ReadTree(ctx, imageA)
-	if err != nil {
-		return nil, err
-	}
-	treeB, err := s.ReadTree(ctx, imageB)
+	treeB, err := treeOf(ctx, s, b)
 	if err != nil {
 		return nil, err
 	}
 	return store.Diff(treeA, treeB), nil
+}
+
+// treeOf reads the files of an image or a container.
+func treeOf(ctx context.Context, s *store.Store, name string) (*tree.Tree, error) {
+	image, err := s.ImageOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.ReadTree(ctx, image)
 }

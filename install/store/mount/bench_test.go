@@ -20,35 +20,19 @@ import (
 // where the kernel verifies the image.
 func BenchmarkMount(b *testing.B) {
 	privateMounts(b)
-	dir := filepath.Join(b.TempDir(), "store")
-	s, err := store.Open(dir, store.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	txn, err := s.Begin(b.Context())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer txn.Abort()
-	tr := tree.New()
-	for i := range 13000 {
-		name := fmt.Sprintf("directory-%d/file-%d", i/100, i)
-		if i%100 == 0 {
-			if err := tr.AddMountPoint("/"+filepath.Dir(name), true); err != nil {
-				b.Fatal(err)
+	dir, image := storeOf(b, func(_ *store.Txn, tr *tree.Tree) {
+		for i := range 13000 {
+			name := fmt.Sprintf("directory-%d/file-%d", i/100, i)
+			if i%100 == 0 {
+				if err := tr.AddMountPoint("/"+filepath.Dir(name), true); err != nil {
+					b.Fatal(err)
+				}
 			}
+			tr.Lookup(filepath.Dir(name)).SetChild(filepath.Base(name), &tree.Node{
+				Mode: unix.S_IFREG | 0o644, Sec: int64(i), Size: 100 + uint64(i), Source: tree.SourceObject, Digest: verity.Digest(sha256.Sum256([]byte(name))),
+			})
 		}
-		tr.Lookup(filepath.Dir(name)).SetChild(filepath.Base(name), &tree.Node{
-			Mode: unix.S_IFREG | 0o644, Sec: int64(i), Size: 100 + uint64(i), Source: tree.SourceObject, Digest: verity.Digest(sha256.Sum256([]byte(name))),
-		})
-	}
-	image, err := txn.PutImage(tr)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := txn.Commit(); err != nil {
-		b.Fatal(err)
-	}
+	})
 	o := mount.Options{StoreDir: dir, Image: image, Target: b.TempDir()}
 	unmount := func() {
 		if err := mount.Unmount(o.Target); err != nil {

@@ -50,6 +50,20 @@ func regular(t testing.TB, txn *store.Txn, content string) *tree.Node {
 // newStore makes a store with one image of a few files.
 func newStore(t testing.TB) (dir, image string) {
 	t.Helper()
+	return storeOf(t, func(txn *store.Txn, tr *tree.Tree) {
+		tr.Root.SetChild("file", regular(t, txn, strings.Repeat("content\n", 1000)))
+		tr.Root.SetChild("link", &tree.Node{Mode: unix.S_IFLNK | 0o777, Data: "file"})
+		tr.Root.SetChild("tiny", &tree.Node{Mode: unix.S_IFREG | 0o4755, Data: "tiny", Size: 4, Source: tree.SourceInline})
+		tr.Root.SetChild("ff", regular(t, txn, strings.Repeat("a name like an object directory's", 10)))
+		if err := tr.AddMountPoint("/a/b", true); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// storeOf makes a store with one image, of what fill puts into it.
+func storeOf(t testing.TB, fill func(*store.Txn, *tree.Tree)) (dir, image string) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "store")
 	s, err := store.Open(dir, store.Options{})
 	if err != nil {
@@ -61,13 +75,7 @@ func newStore(t testing.TB) (dir, image string) {
 	}
 	defer txn.Abort()
 	tr := tree.New()
-	tr.Root.SetChild("file", regular(t, txn, strings.Repeat("content\n", 1000)))
-	tr.Root.SetChild("link", &tree.Node{Mode: unix.S_IFLNK | 0o777, Data: "file"})
-	tr.Root.SetChild("tiny", &tree.Node{Mode: unix.S_IFREG | 0o4755, Data: "tiny", Size: 4, Source: tree.SourceInline})
-	tr.Root.SetChild("ff", regular(t, txn, strings.Repeat("a name like an object directory's", 10)))
-	if err := tr.AddMountPoint("/a/b", true); err != nil {
-		t.Fatal(err)
-	}
+	fill(txn, tr)
 	if image, err = txn.PutImage(tr); err != nil {
 		t.Fatal(err)
 	}

@@ -101,15 +101,8 @@ func copySealed(t *testing.T, txn *store.Txn, annotations map[string]string, lay
 }
 
 func TestCopy(t *testing.T) {
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn, err := s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer txn.Abort()
+	s := oci.OpenStore(t)
+	txn := oci.Begin(t, s)
 	big := string(bytes.Repeat([]byte("0123456789abcde\n"), 200000))
 	img, err := copyImage(t, txn,
 		archive(t, dir("etc"), file("etc/a", "lower"), file("etc/gone", "x"), dir("d"), file("d/x", "x")),
@@ -154,11 +147,7 @@ func TestCopy(t *testing.T) {
 	}
 
 	// The same once more, from the store alone.
-	txn, err = s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer txn.Abort()
+	txn = oci.Begin(t, s)
 	again, err := txn.Load(img.ManifestDigest)
 	if err != nil {
 		t.Fatal(err)
@@ -174,16 +163,9 @@ func TestCopy(t *testing.T) {
 // TestExportImport exports an image and imports the archive: the same image
 // must come of it.
 func TestExportImport(t *testing.T) {
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := oci.OpenStore(t)
 	install := func(layer []byte) string {
-		txn, err := s.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer txn.Abort()
+		txn := oci.Begin(t, s)
 		img, err := put(t, txn, bytes.NewReader(layer))
 		if err != nil {
 			t.Fatal(err)

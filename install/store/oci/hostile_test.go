@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,16 +27,7 @@ import (
 
 func newTxn(t testing.TB) *store.Txn {
 	t.Helper()
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn, err := s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(txn.Abort)
-	return txn
+	return oci.Begin(t, oci.OpenStore(t))
 }
 
 // put hands blobs to the destination as containers/image does.

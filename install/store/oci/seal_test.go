@@ -5,7 +5,6 @@ package oci_test
 import (
 	"archive/tar"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -60,16 +59,7 @@ func TestSeal(t *testing.T) {
 		{"boot variant", map[string]string{"composefs.merged.bootable.erofs.v1.fsverity-sha256-12": "00"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			txn, err := s.Begin(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer txn.Abort()
-			_, err = copySealed(t, txn, tt.annotations, layer)
+			_, err := copySealed(t, newTxn(t), tt.annotations, layer)
 			switch {
 			case errors.Is(err, store.ErrSeal) != tt.refused || err != nil && !tt.refused:
 				t.Errorf("%v", err)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -19,15 +18,7 @@ import (
 // around those of the pieces they are read in: every file must arrive as it is,
 // and nobody may wait for memory for ever.
 func TestSink(t *testing.T) {
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn, err := s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer txn.Abort()
+	txn := Begin(t, OpenStore(t))
 	w := newWriters(txn, false)
 	sizes := []int{65, 4096, chunk - 65, chunk - 1, chunk, chunk + 1, 3*chunk + 7, smallFile - 1, smallFile, smallFile + 1, smallFile + chunk}
 	var wg sync.WaitGroup
@@ -91,15 +82,7 @@ func checkObject(t *testing.T, txn *store.Txn, n *tree.Node) {
 
 // TestSinkTruncated ends a layer inside a file, of which nothing may stay in use.
 func TestSinkTruncated(t *testing.T) {
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn, err := s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer txn.Abort()
+	txn := Begin(t, OpenStore(t))
 	w := newWriters(txn, false)
 	for _, size := range []int{100, 3 * chunk, smallFile + 1} {
 		sink := &layerSink{w: w}

@@ -113,12 +113,14 @@ func (p *initProcess) ignoreGone(err error) error {
 	return err
 }
 
+var errGone = errors.New("the container's init is gone before it was released")
+
 // checkOrphan fails unless init has been adopted by the launcher's own parent,
 // the service manager.
 func (p *initProcess) checkOrphan() error {
 	stat, err := readProc(p.pid)
 	if err != nil || p.gone() {
-		return errors.New("the container's init is gone before it was released")
+		return errGone
 	}
 	if stat.ppid == os.Getpid() {
 		return errors.New("the container's init is still the launcher's child")
@@ -136,22 +138,6 @@ func (p *initProcess) mainPID() string {
 		text += "\nMAINPIDFDID=" + strconv.FormatUint(st.Ino, 10)
 	}
 	return text
-}
-
-// adoptWait bounds how long a busy systemd is waited for.
-const adoptWait = 10 * time.Second
-
-// await waits until systemd has hung up adopted, and closes it.
-func (p *initProcess) await(adopted *os.File) error {
-	defer adopted.Close()
-	fds := []unix.PollFd{{Fd: int32(adopted.Fd())}, {Fd: int32(p.fd), Events: unix.POLLIN}}
-	if err := poll(fds, adoptWait); err != nil {
-		return fmt.Errorf("wait for systemd: %w", err)
-	}
-	if fds[1].Revents != 0 {
-		return errors.New("the container's init is gone before it was released")
-	}
-	return nil
 }
 
 // release lets init execute the payload: init waits until somebody reads from

@@ -26,26 +26,30 @@ func (m manager) send(text string) error { return m.sendmsg(text, nil) }
 
 // sendAs speaks in the name of another process, which the kernel lets root do:
 // after MAINPID= the launcher itself is nobody to a unit with NotifyAccess=main.
-func (m manager) sendAs(pid int, text string) error {
-	return m.sendmsg(text, unix.UnixCredentials(&unix.Ucred{Pid: int32(pid), Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())}))
-}
+func (m manager) sendAs(pid int, text string) error { return m.sendmsg(text, credentials(pid)) }
 
-// barrier returns a descriptor that hangs up when systemd has acted on
-// everything that was sent before.
-func (m manager) barrier() (*os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	if err := m.sendmsg("BARRIER=1", unix.UnixRights(int(w.Fd()))); err != nil {
-		r.Close()
-		return nil, err
-	}
-	return r, nil
+func credentials(pid int) []byte {
+	return unix.UnixCredentials(&unix.Ucred{Pid: int32(pid), Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())})
 }
 
 func (m manager) sendmsg(text string, oob []byte) error {
+	fd, err := m.socket()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return m.sendOn(fd, text, oob)
+}
+
+func (m manager) socket() (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("notify systemd: %w", err)
+	}
+	return fd, nil
+}
+
+func (m manager) sendOn(fd int, text string, oob []byte) error {
 	if m.addr == "" {
 		return nil
 	}
@@ -53,11 +57,6 @@ func (m manager) sendmsg(text string, oob []byte) error {
 	if addr[0] == '@' {
 		addr = "\x00" + addr[1:]
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
-	}
-	defer func() { _ = unix.Close(fd) }()
 	if err := unix.Sendmsg(fd, []byte(text), oob, &unix.SockaddrUnix{Name: addr}, unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
 	}

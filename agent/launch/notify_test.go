@@ -150,11 +150,16 @@ func TestRelayIgnoresOthers(t *testing.T) {
 // A sender of BARRIER=1 waits until its descriptor is closed.
 func TestRelayClosesDescriptors(t *testing.T) {
 	r, payload := testRelay(t, "/")
-	done, err := payload.barrier()
+	done, sent, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer done.Close()
+	err = payload.sendmsg("BARRIER=1", unix.UnixRights(int(sent.Fd())))
+	sent.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
 	hungUp := func() bool {
 		fds := []unix.PollFd{{Fd: int32(done.Fd())}}
 		return poll(fds, 0) == nil && fds[0].Revents&unix.POLLHUP != 0

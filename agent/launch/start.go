@@ -147,21 +147,24 @@ func (l Launcher) Abandon(creator int, err error) error {
 // now, as the creator is gone: for a main process that were ours, systemd would
 // not wait at stop but kill it at once.
 //
-// It returns what hangs up when systemd has done so. The payload must not run
+// It returns what tells when systemd has done so. The payload must not run
 // before: systemd does not accept a main process that has exited already, and
 // would take the launcher's exit status for the unit's.
-func (l Launcher) handOver(run runDir, init *initProcess) (adopted *os.File, err error) {
+func (l Launcher) handOver(run runDir, init *initProcess) (adopted barrier, err error) {
 	if err := init.checkOrphan(); err != nil {
-		return nil, err
+		return adopted, err
 	}
 	if err := run.writePID(init.pid); err != nil {
-		return nil, fmt.Errorf("write PID file: %w", err)
+		return adopted, fmt.Errorf("write PID file: %w", err)
 	}
 	systemd := manager{l.Notify}
 	if err := systemd.send(init.mainPID()); err != nil {
-		return nil, err
+		return adopted, err
 	}
-	return systemd.barrier()
+	if adopted, err = systemd.barrier(init.pid); err != nil && init.gone() {
+		err = errGone
+	}
+	return adopted, err
 }
 
 // waitReady reports readiness to systemd in init's name and returns. If init

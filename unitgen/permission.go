@@ -15,6 +15,7 @@ import (
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/atomic-agent/atomic/internal/paths"
+	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
 // defaultCapabilities need no grant; see capabilityByDefault for two more.
@@ -23,10 +24,6 @@ import (
 var defaultCapabilities = strings.Fields(`CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
 	CAP_FSETID CAP_KILL CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID
 	CAP_SYS_CHROOT`)
-
-// ipcSysctls belong to the IPC namespace.
-var ipcSysctls = strings.Fields(`kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax
-	kernel.shmmni kernel.shm_rmid_forced`)
 
 // askConfig notes what a configuration asks of the host.
 func (r *renderer) askConfig(spec *rspec.Spec) {
@@ -59,8 +56,7 @@ func (r *renderer) askConfig(spec *rspec.Spec) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(spec.Linux.Sysctl)) {
 		byDefault := namespace(spec, rspec.NetworkNamespace) != nil && strings.HasPrefix(key, "net.") ||
-			namespace(spec, rspec.IPCNamespace) != nil &&
-				(slices.Contains(ipcSysctls, key) || strings.HasPrefix(key, "fs.mqueue."))
+			namespace(spec, rspec.IPCNamespace) != nil && plan.IPCSysctl(key)
 		r.ask("sysctl:"+key, byDefault, why("/linux/sysctl"))
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/atomic-agent/atomic/unitgen/plan"
 )
 
 // checkSupported reports what of a configuration neither the launcher nor the
@@ -152,7 +154,7 @@ func checkSysctls(spec *rspec.Spec, bad reporter) {
 		dotted := strings.ReplaceAll(key, "/", ".")
 		private := func(t rspec.LinuxNamespaceType) bool { return namespace(spec, t) != nil }
 		switch {
-		case slices.Contains(ipcSysctls, dotted), strings.HasPrefix(dotted, "fs.mqueue."):
+		case plan.IPCSysctl(dotted):
 			if !private(rspec.IPCNamespace) {
 				bad(where, "%s is the host's without an IPC namespace", key)
 			}
@@ -181,7 +183,7 @@ func checkProcess(p *rspec.Process, bad reporter) {
 	for i, limit := range p.Rlimits {
 		where := fmt.Sprintf("/process/rlimits/%d", i)
 		switch {
-		case !slices.Contains(rlimitNames, limit.Type):
+		case !plan.IsRlimit(limit.Type):
 			bad(where, "there is no limit %q", limit.Type)
 		case seen[limit.Type]:
 			bad(where, "the limit %s occurs twice", limit.Type)
@@ -207,9 +209,6 @@ func checkProcess(p *rspec.Process, bad reporter) {
 		}
 	}
 }
-
-var rlimitNames = strings.Fields(`RLIMIT_AS RLIMIT_CORE RLIMIT_CPU RLIMIT_DATA RLIMIT_FSIZE RLIMIT_LOCKS RLIMIT_MEMLOCK
-	RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_NOFILE RLIMIT_NPROC RLIMIT_RSS RLIMIT_RTPRIO RLIMIT_RTTIME RLIMIT_SIGPENDING RLIMIT_STACK`)
 
 func checkFiles(spec *rspec.Spec, bad reporter) {
 	l := spec.Linux

@@ -317,7 +317,7 @@ func (c *compiler) sysctls(l *specs.Linux) {
 		switch {
 		case strings.HasPrefix(name, "net."):
 			needs = newNet
-		case strings.HasPrefix(name, "fs.mqueue.") || slices.Contains(ipcSysctls, name):
+		case IPCSysctl(name):
 			needs = newIPC
 		case name == "kernel.domainname":
 			needs = newUTS

@@ -2,7 +2,12 @@
 
 package plan
 
-import "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
 
 // The kernel's numbers, the same on every architecture. The package makes no
 // system calls and imports nothing that does.
@@ -112,11 +117,19 @@ var defaultDevices = []Device{
 	{Path: "/dev/urandom", Mode: typeChar | 0o666, Major: 1, Minor: 9},
 }
 
-// ipcSysctls are the parameters of an IPC namespace outside fs.mqueue.
+// IPCSysctl reports whether a parameter of the kernel belongs to the IPC
+// namespace.
+func IPCSysctl(name string) bool {
+	return strings.HasPrefix(name, "fs.mqueue.") || slices.Contains(ipcSysctls, name)
+}
+
 var ipcSysctls = []string{
 	"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
 	"kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
 }
+
+// IsRlimit reports whether a limit has this name.
+func IsRlimit(name string) bool { return slices.Contains(rlimits, name) }
 
 // rlimits in the order of their numbers, which all of Go's Linux ports but the
 // MIPS ones share.
@@ -126,7 +139,9 @@ var rlimits = []string{
 	"RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
 }
 
-// capabilities in the order of their numbers.
+// Capabilities are those of the current kernel, in the order of their numbers.
+func Capabilities() []string { return slices.Clone(capabilities) }
+
 var capabilities = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID",
 	"CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE",

@@ -29,9 +29,7 @@ func (r *renderer) fillConfig(spec *rspec.Spec, c ispec.ImageConfig) {
 		p.Args = []string{"run.sh"} // the contract's default
 	}
 	for _, e := range c.Env {
-		key, _, _ := strings.Cut(e, "=")
-		p.Env = slices.DeleteFunc(p.Env, func(old string) bool { return strings.HasPrefix(old, key+"=") })
-		p.Env = append(p.Env, e)
+		setEnv(p, e)
 	}
 	if c.WorkingDir != "" {
 		p.Cwd = c.WorkingDir
@@ -56,9 +54,7 @@ func (r *renderer) fillConfig(spec *rspec.Spec, c ispec.ImageConfig) {
 	}
 	for _, f := range []string{"/etc/resolv.conf", "/etc/hosts"} {
 		if r.isFile(f) {
-			spec.Mounts = append(spec.Mounts, rspec.Mount{
-				Destination: f, Type: "bind", Source: f, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"},
-			})
+			spec.Mounts = append(spec.Mounts, bindReadOnly(f, f))
 		}
 	}
 	r.volumes(spec, c)

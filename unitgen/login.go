@@ -19,7 +19,6 @@ import (
 const (
 	machinedBus = "/var/run/dbus"
 	ownBus      = "/run/dbus"
-	busSocket   = "system_bus_socket"
 	// hostBusDirectory is where a container finds the host's own bus if it asks
 	// for it: never at the usual place, as machined would take it for the
 	// container's and open sessions on the host.
@@ -36,12 +35,7 @@ func (r *renderer) loginBus(spec *rspec.Spec) {
 		return
 	}
 	for _, dest := range r.busPlaces() {
-		spec.Mounts = append(spec.Mounts, rspec.Mount{
-			Destination: dest,
-			Type:        "bind",
-			Source:      paths.Host{}.Bus(r.in.Name),
-			Options:     []string{"bind", "ro", "nosuid", "nodev", "noexec"},
-		})
+		spec.Mounts = append(spec.Mounts, bindReadOnly(paths.Host{}.Bus(r.in.Name), dest))
 	}
 	if r.out.Login {
 		r.out.BusSocket, r.out.BusService = r.busUnitFiles(spec)
@@ -116,11 +110,7 @@ func (r *renderer) moveHostBus(spec *rspec.Spec) (exposed bool) {
 			Options: []string{"bind", "rw", "nosuid", "nodev", "noexec"},
 		})
 	}
-	address := "DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + hostBusDirectory + "/" + busSocket
-	spec.Process.Env = slices.DeleteFunc(spec.Process.Env, func(e string) bool {
-		return strings.HasPrefix(e, "DBUS_SYSTEM_BUS_ADDRESS=")
-	})
-	spec.Process.Env = append(spec.Process.Env, address)
+	setEnv(spec.Process, "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+hostBusDirectory+"/system_bus_socket")
 	r.warnf("the container finds the host's D-Bus at %s: %s is its own", hostBusDirectory, ownBus)
 	return exposed
 }

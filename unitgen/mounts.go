@@ -23,18 +23,25 @@ func (r *renderer) notifyMount(spec *rspec.Spec) string {
 			dir = "/.host"
 		}
 	}
-	spec.Mounts = append(spec.Mounts, rspec.Mount{
-		Destination: dir,
-		Type:        "bind",
-		Source:      relayDirectory(r.in.Name),
-		Options:     []string{"bind", "ro", "nosuid", "nodev", "noexec"},
-	})
+	spec.Mounts = append(spec.Mounts, bindReadOnly(relayDirectory(r.in.Name), dir))
 	socket := dir + "/notify"
-	spec.Process.Env = slices.DeleteFunc(spec.Process.Env, func(e string) bool {
-		return strings.HasPrefix(e, "NOTIFY_SOCKET=")
-	})
-	spec.Process.Env = append(spec.Process.Env, "NOTIFY_SOCKET="+socket)
+	setEnv(spec.Process, "NOTIFY_SOCKET="+socket)
 	return socket
+}
+
+// bindReadOnly shows the container something of the host that is no program.
+func bindReadOnly(source, destination string) rspec.Mount {
+	return rspec.Mount{
+		Destination: destination, Type: "bind", Source: source,
+		Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"},
+	}
+}
+
+// setEnv gives the payload a variable, NAME=VALUE, in place of another value.
+func setEnv(p *rspec.Process, variable string) {
+	name, _, _ := strings.Cut(variable, "=")
+	p.Env = slices.DeleteFunc(p.Env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+	p.Env = append(p.Env, variable)
 }
 
 // relayDirectory holds that socket on the host.

@@ -62,8 +62,7 @@ func (r *renderer) options(spec *rspec.Spec) {
 			r.probs.addf("--env", 0, 0, "%q is not NAME=VALUE", e)
 			continue
 		}
-		spec.Process.Env = slices.DeleteFunc(spec.Process.Env, func(old string) bool { return strings.HasPrefix(old, key+"=") })
-		spec.Process.Env = append(spec.Process.Env, e)
+		setEnv(spec.Process, e)
 	}
 	for _, v := range o.Volumes {
 		m, err := r.volumeOption(v)

@@ -36,12 +36,7 @@ func (r *renderer) notifyMode(spec *rspec.Spec) string {
 
 // watched reports whether the unit has a watchdog.
 func (r *renderer) watched() bool {
-	value, _ := last(r.settings, "Service", "WatchdogSec")
-	for _, p := range r.in.Options.Properties {
-		if v, ok := strings.CutPrefix(p, "WatchdogSec="); ok {
-			value = v
-		}
-	}
+	value := r.inForce("WatchdogSec")
 	return strings.Trim(value, " 0") != "" && value != "infinity"
 }
 

@@ -17,20 +17,11 @@ const staleListing = 500 * time.Millisecond
 // machined has to be told about the stop: it keeps the machine of a unit that
 // is not inactive, and a waiting unit is not.
 func (r *renderer) restartsLate() bool {
-	value := func(key string) string {
-		v, _ := last(r.settings, "Service", key)
-		for _, p := range r.in.Options.Properties {
-			if k, given, _ := strings.Cut(p, "="); k == key {
-				v = given
-			}
-		}
-		return strings.TrimSpace(v)
-	}
-	if restart := value("Restart"); restart == "" || restart == "no" {
+	if restart := r.inForce("Restart"); restart == "" || restart == "no" {
 		return false
 	}
 	for _, key := range []string{"RestartSec", "RestartMaxDelaySec"} {
-		if d, ok := timeSpan(value(key)); !ok || d > staleListing {
+		if d, ok := timeSpan(r.inForce(key)); !ok || d > staleListing {
 			return true
 		}
 	}

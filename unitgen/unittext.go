@@ -108,9 +108,21 @@ func last(settings []setting, section, key string) (string, bool) {
 	return val, ok
 }
 
+// inForce returns the value of a setting of the service: the administrator's, or
+// else the template's.
+func (r *renderer) inForce(key string) string {
+	value, _ := last(r.settings, "Service", key)
+	for _, p := range r.in.Options.Properties {
+		if k, given, _ := strings.Cut(p, "="); k == key {
+			value = given
+		}
+	}
+	return strings.TrimSpace(value)
+}
+
 // checkLines reports values that would add or join lines of a line-based
-// template, and in a tmpfiles template those that would shift its fields. It returns whether there
-// were none.
+// template, and in a tmpfiles template those that would shift its fields. It
+// returns whether there were none.
 func checkLines(t *text, fields bool, probs *Problems) bool {
 	before := len(probs.List)
 	for i, p := range t.parts {

@@ -12,8 +12,8 @@ import (
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
-// GrantAll is the grant that allows everything.
-const GrantAll = "all"
+// grantAll is the grant that allows everything.
+const grantAll = "all"
 
 // grantKinds are the words a grant can begin with; docs/formats/grants.md
 // explains each.
@@ -24,7 +24,7 @@ var grantKinds = []string{
 
 // ValidGrant reports whether s is a grant.
 func ValidGrant(s string) error {
-	if s == GrantAll {
+	if s == grantAll {
 		return nil
 	}
 	fail := func(text string) error {
@@ -63,7 +63,7 @@ func ValidGrant(s string) error {
 func Granted(grants []string, want string) bool {
 	kind, what, _ := strings.Cut(want, ":")
 	return slices.ContainsFunc(grants, func(g string) bool {
-		if g == GrantAll || g == want {
+		if g == grantAll || g == want {
 			return true
 		}
 		k, have, ok := strings.Cut(g, ":")

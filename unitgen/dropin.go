@@ -44,7 +44,9 @@ func (m *RootfsMount) options() string {
 	return o
 }
 
-// MountUnit renders the unit that mounts a deployment's root file system.
+// MountUnit renders the unit that mounts a deployment's root file system. It is
+// not a part of Output: it names the digest of the image, which depends on
+// Output.MountPoints.
 func MountUnit(name string, generation int, m RootfsMount) (unitName string, content []byte) {
 	var b strings.Builder
 	deployment := name + "." + strconv.Itoa(generation)
@@ -80,6 +82,9 @@ func quoteWord(s string) string {
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(s) + `"`
 }
+
+// cannotQuote reports whether quoteWord has no way to write a character.
+func cannotQuote(c rune) bool { return isControl(c) && c != '\n' && c != '\t' }
 
 // dropIn renders 50-atomic.conf: how the process is handed over, and what of
 // config.json is systemd's business. What the template asks of systemd stays.

@@ -105,7 +105,7 @@ func (n *native) command() {
 	n.r.out.Command = program
 	words = append(words, args[1:]...)
 	for i, w := range words {
-		if strings.ContainsFunc(w, func(c rune) bool { return isControl(c) && c != '\n' && c != '\t' }) {
+		if strings.ContainsFunc(w, cannotQuote) {
 			n.cannot("/process/args", "an argument with control characters")
 			return
 		}
@@ -219,7 +219,7 @@ func (n *native) process() {
 	p := n.spec.Process
 	n.line("WorkingDirectory=%s", quoteWord(p.Cwd))
 	for _, e := range p.Env {
-		if strings.ContainsFunc(e, func(c rune) bool { return isControl(c) && c != '\n' && c != '\t' }) {
+		if strings.ContainsFunc(e, cannotQuote) {
 			n.cannot("/process/env", "a variable with control characters")
 			continue
 		}

@@ -146,7 +146,7 @@ func (r *renderer) generateTmpfiles(spec *rspec.Spec) {
 			r.warnf("the host has no %s, which the container mounts", m.Source)
 			continue
 		}
-		if strings.ContainsFunc(m.Source, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		if strings.ContainsFunc(m.Source, isControl) {
 			continue // refused by the permission report
 		}
 		if kind == "d" && !r.own(m.Source) {

@@ -38,9 +38,6 @@ type Input struct {
 	// Healthcheck is the part of the image configuration that only Docker's
 	// format has; nil if there is none.
 	Healthcheck *Healthcheck
-	// RootfsImage is left empty by Render's caller: the mount unit names the
-	// image digest, which depends on Output.MountPoints, and is therefore
-	// rendered by MountUnit afterwards.
 
 	Exports Exports
 

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -119,7 +120,7 @@ func parseShell(msg *dbus.Message, files []*os.File) (Shell, error) {
 			err = store(p.Value, &s.User)
 		case "WorkingDirectory":
 			err = store(p.Value, &s.Dir)
-			s.Dir, _ = cutOptional(s.Dir)
+			s.Dir = strings.TrimPrefix(s.Dir, "-") // which systemd lets be missing
 		case "Environment":
 			err = store(p.Value, &s.Env)
 		case "ExecStart":
@@ -140,15 +141,6 @@ func parseShell(msg *dbus.Message, files []*os.File) (Shell, error) {
 	}
 	s.Terminal = m[1]
 	return s, nil
-}
-
-// cutOptional takes off the dash by which systemd marks a directory that may
-// be missing.
-func cutOptional(dir string) (string, bool) {
-	if dir != "" && dir[0] == '-' {
-		return dir[1:], true
-	}
-	return dir, false
 }
 
 func (s *Shell) setCommand(v dbus.Variant) error {

@@ -31,8 +31,6 @@ import (
 var (
 	// ErrUnavailable is returned where machined cannot be reached, or not yet.
 	ErrUnavailable = errors.New("systemd-machined is not available")
-	// ErrTaken is returned when the name belongs to a machine of another unit.
-	ErrTaken = errors.New("the name belongs to another machine")
 	// ErrInvalidName is returned for a name that is not a host name.
 	ErrInvalidName = errors.New("not a machine name")
 )
@@ -76,6 +74,8 @@ type transport interface {
 var (
 	errExists = errors.New("machine exists")
 	errNone   = errors.New("no such machine")
+	// errTaken is returned when the name belongs to a machine of another unit.
+	errTaken = errors.New("the name belongs to another machine")
 )
 
 // Client registers machines with the machined of one host. Its zero value is
@@ -92,7 +92,7 @@ type Client struct {
 // connect opens the best transport there is.
 func (c Client) connect(ctx context.Context) (transport, error) {
 	socket := c.Host.Path("/run/systemd/machine/io.systemd.Machine")
-	if c.Activate || c.running("systemd-machined.service") {
+	if c.Activate || c.Running() {
 		t, err := dialVarlink(ctx, socket)
 		if err == nil {
 			return t, nil
@@ -105,7 +105,7 @@ func (c Client) connect(ctx context.Context) (transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if c.running("systemd-machined.service") {
+	if c.Running() {
 		return t, nil
 	}
 	// Any call starts machined, and it listens then where it learns more.
@@ -134,7 +134,7 @@ func (c Client) running(unit string) bool {
 
 // Register makes a container known, in place of a dead one of the same unit.
 func (c Client) Register(ctx context.Context, m Machine) error {
-	if !ValidName(m.Name) {
+	if !validName(m.Name) {
 		return fmt.Errorf("%q: %w", m.Name, ErrInvalidName)
 	}
 	t, err := c.connect(ctx)
@@ -157,7 +157,7 @@ func register(ctx context.Context, t transport, m Machine) error {
 		case err != nil:
 			return err
 		case unit != m.Unit:
-			return fmt.Errorf("%w: %q is that of %s", ErrTaken, m.Name, unit)
+			return fmt.Errorf("%w: %q is that of %s", errTaken, m.Name, unit)
 		case leader == m.Leader:
 			return nil
 		default:
@@ -174,7 +174,7 @@ func register(ctx context.Context, t transport, m Machine) error {
 // Unregister removes a container that belongs to unit. It is no error if there
 // is none, and a machine of another unit is left alone.
 func (c Client) Unregister(ctx context.Context, name, unit string) error {
-	if !ValidName(name) {
+	if !validName(name) {
 		return fmt.Errorf("%q: %w", name, ErrInvalidName)
 	}
 	t, err := c.connect(ctx)
@@ -208,9 +208,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// ValidName reports whether machined accepts a name: a host name of at most 64
+// validName reports whether machined accepts a name: a host name of at most 64
 // characters without a dot at either end.
-func ValidName(name string) bool {
+func validName(name string) bool {
 	if name == "" || len(name) > 64 || name == ".host" {
 		return false
 	}

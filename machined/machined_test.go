@@ -82,7 +82,7 @@ func TestRegister(t *testing.T) {
 		"free":              {newFake(), nil, "register"},
 		"twice":             {newFake(ours), nil, "register lookup"},
 		"dead predecessor":  {newFake(Machine{Name: "etcd", Unit: "etcd.service", Leader: 9}), nil, "register lookup unregister register lookup register lookup register"},
-		"another's":         {newFake(Machine{Name: "etcd", Unit: "machine-etcd.scope", Leader: 9}), ErrTaken, "register lookup"},
+		"another's":         {newFake(Machine{Name: "etcd", Unit: "machine-etcd.scope", Leader: 9}), errTaken, "register lookup"},
 		"others are others": {newFake(Machine{Name: "flanneld", Unit: "flanneld.service", Leader: 9}), nil, "register"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,8 +146,8 @@ func TestValidName(t *testing.T) {
 		"": false, "a_b": false, "-a": false, "a-": false, ".a": false, "a.": false, "a..b": false, "a b": false,
 		"é": false, ".host": false, strings.Repeat("a", 65): false,
 	} {
-		if got := ValidName(name); got != want {
-			t.Errorf("ValidName(%q) = %t", name, got)
+		if got := validName(name); got != want {
+			t.Errorf("validName(%q) = %t", name, got)
 		}
 	}
 	if err := (Client{}).Register(t.Context(), Machine{Name: "a_b"}); !errors.Is(err, ErrInvalidName) {

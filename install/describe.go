@@ -43,11 +43,7 @@ func (a *Agent) Describe(ctx context.Context, what string) (*Description, error)
 	} else if d.Image, d.Digest, err = a.findImage(what); err != nil {
 		return nil, err
 	}
-	st, err := a.openStore()
-	if err != nil {
-		return nil, rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return nil, err
 	}

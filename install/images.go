@@ -60,11 +60,7 @@ func (a *Agent) ImageExports(ctx context.Context, digest string) (*unitgen.Expor
 }
 
 func (a *Agent) loadImage(ctx context.Context, digest string) (*store.Image, func(), error) {
-	st, err := a.openStore()
-	if err != nil {
-		return nil, nil, rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,13 +135,9 @@ func (a *Agent) Tag(ctx context.Context, what, target string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	st, err := a.openStore()
+	txn, err := a.transaction(ctx)
 	if err != nil {
-		return "", rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
-	if err != nil {
-		return "", rootHint(err)
+		return "", err
 	}
 	defer txn.Abort()
 	if err := txn.TagVerdict(full, img.ManifestDigest, img.IndexDigest, img.Verdict); err != nil {

@@ -185,17 +185,13 @@ func (a *Agent) onceFromContainer(once *Once, o OnceOptions) error {
 }
 
 func (a *Agent) onceFromImage(ctx context.Context, once *Once, o OnceOptions) error {
-	st, err := a.openStore()
-	if err != nil {
-		return err
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return err
 	}
 	defer txn.Abort()
 	// Between its commit and its mount nothing else protects the image.
-	hold, err := st.Begin(ctx)
+	hold, err := txn.Store().Begin(ctx)
 	if err != nil {
 		return err
 	}

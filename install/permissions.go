@@ -62,11 +62,7 @@ func (a *Agent) Permissions(ctx context.Context, what string) (*Report, error) {
 // renderImage renders an image in the store as an installation without options
 // would.
 func (a *Agent) renderImage(ctx context.Context, name, digest string) (*unitgen.Output, error) {
-	st, err := a.openStore()
-	if err != nil {
-		return nil, rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -92,6 +92,16 @@ func (a *Agent) openStore() (*store.Store, error) {
 	return store.Open(a.host.Store(), store.Options{Verity: string(c.Verity), MaxMetadata: c.MaxMetadata})
 }
 
+// transaction begins a change of the store, which the caller ends.
+func (a *Agent) transaction(ctx context.Context) (*store.Txn, error) {
+	st, err := a.openStore()
+	if err != nil {
+		return nil, rootHint(err)
+	}
+	txn, err := st.Begin(ctx)
+	return txn, rootHint(err)
+}
+
 // fetch pulls an image into the transaction.
 func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.Image, *store.Image, error) {
 	name, err := image.ParseName(src.Image)
@@ -396,11 +406,7 @@ func ParseSet(options []string) (map[string]string, error) {
 // Pull fetches an image into the store under its name, and returns that name
 // and its digest.
 func (a *Agent) Pull(ctx context.Context, src Source) (name, digest string, err error) {
-	st, err := a.openStore()
-	if err != nil {
-		return "", "", rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return "", "", err
 	}

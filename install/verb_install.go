@@ -56,11 +56,7 @@ func (a *Agent) Install(ctx context.Context, o Options) (*Result, error) {
 	case d != nil:
 		return &Result{Name: name, Present: true, Record: d.rec}, nil
 	}
-	st, err := a.openStore()
-	if err != nil {
-		return nil, rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -68,11 +68,7 @@ func (a *Agent) Update(ctx context.Context, name string, o UpdateOptions) (*Resu
 	}
 	r.add = addOptions(before, o.Add)
 	r.grants = slices.Compact(slices.Sorted(slices.Values(slices.Concat(from.rec.Atomic.Grants, o.Grants))))
-	st, err := a.openStore()
-	if err != nil {
-		return nil, rootHint(err)
-	}
-	txn, err := st.Begin(ctx)
+	txn, err := a.transaction(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -26,16 +27,27 @@ func (a *Agent) FindImage(what string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	name, digest, err := a.findImage(what)
-	if err != nil {
-		return Image{}, err
-	}
+	var found []Image
 	for _, img := range images {
-		if img.Name == name && img.ManifestDigest == digest {
+		if img.Name == what || img.Name == what+":latest" {
 			return img, nil
 		}
+		id := strings.TrimPrefix(img.ManifestDigest, "sha256:")
+		short := img.Name[strings.LastIndexByte(img.Name, '/')+1:]
+		if short == what || short == what+":latest" || len(what) >= 4 && strings.HasPrefix(id, strings.TrimPrefix(what, "sha256:")) {
+			found = append(found, img)
+		}
 	}
-	return Image{}, fmt.Errorf("image %s: %w", name, store.ErrNotFound) // removed this moment
+	if slices.IndexFunc(found, func(i Image) bool { return i.ManifestDigest != found[0].ManifestDigest }) < 0 && len(found) > 1 {
+		found = found[:1] // several names of one image
+	}
+	switch len(found) {
+	case 0:
+		return Image{}, hint.New(fmt.Errorf("no container and no image %q: %w", what, store.ErrNotFound), "atomic pull fetches an image; atomic containers list -a and atomic images list show what is here")
+	case 1:
+		return found[0], nil
+	}
+	return Image{}, hint.New(fmt.Errorf("Found more than one Image with name %s", what), "write the full name") //nolint:staticcheck // the wording is part of the contract
 }
 
 // ImageConfig returns the configuration of an image in the store.

@@ -48,32 +48,30 @@ func (a *Agent) Permissions(ctx context.Context, what string) (*Report, error) {
 	if !errors.Is(err, ErrNotInstalled) {
 		return nil, err
 	}
-	name, digest, err := a.findImage(what)
+	img, err := a.FindImage(what)
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.renderImage(ctx, name, digest)
+	out, err := a.renderImage(ctx, img.Name, img.ManifestDigest)
 	if err != nil {
 		return nil, err
 	}
-	return &Report{Image: name, Permissions: out.Permissions, Grants: []string{}, Missing: append([]string{}, out.Missing...)}, nil
+	return &Report{Image: img.Name, Permissions: out.Permissions, Grants: []string{}, Missing: append([]string{}, out.Missing...)}, nil
 }
 
 // renderImage renders an image in the store as an installation without options
 // would.
 func (a *Agent) renderImage(ctx context.Context, name, digest string) (*unitgen.Output, error) {
-	txn, err := a.transaction(ctx)
+	img, done, err := a.loadImage(ctx, digest)
 	if err != nil {
 		return nil, err
 	}
-	defer txn.Abort()
-	p := &prepared{txn: txn, pulled: &image.Image{Name: name}}
-	if p.img, err = txn.Load(digest); err != nil {
+	defer done()
+	config, err := parseImageConfig(img)
+	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(p.img.Config, &p.pulled.Config); err != nil {
-		return nil, fmt.Errorf("parse image configuration: %w", err)
-	}
+	p := &prepared{pulled: &image.Image{Name: name, Config: *config}, img: img}
 	n, err := image.ParseName(name)
 	if err != nil {
 		return nil, err

@@ -94,19 +94,11 @@ func parseImageConfig(img *store.Image) (*ispec.Image, error) {
 
 // InspectRemote looks up what a registry has under a name, without fetching it.
 func (a *Agent) InspectRemote(ctx context.Context, src Source) (*image.Image, error) {
-	name, err := image.ParseName(src.Image)
-	if err != nil {
-		return nil, err
-	}
-	sys, err := image.System(image.Options{Host: a.host, Credentials: src.Credentials, Insecure: name.Insecure})
+	sys, candidates, err := a.candidates(src)
 	if err != nil {
 		return nil, err
 	}
 	policy, err := trust.Load(a.host, src.AllowUnsigned)
-	if err != nil {
-		return nil, err
-	}
-	candidates, err := image.Resolve(sys, name)
 	if err != nil {
 		return nil, err
 	}
@@ -115,15 +107,7 @@ func (a *Agent) InspectRemote(ctx context.Context, src Source) (*image.Image, er
 
 // DeleteRemote removes an image from its registry.
 func (a *Agent) DeleteRemote(ctx context.Context, src Source) error {
-	name, err := image.ParseName(src.Image)
-	if err != nil {
-		return err
-	}
-	sys, err := image.System(image.Options{Host: a.host, Credentials: src.Credentials, Insecure: name.Insecure})
-	if err != nil {
-		return err
-	}
-	candidates, err := image.Resolve(sys, name)
+	sys, candidates, err := a.candidates(src)
 	if err != nil {
 		return err
 	}

@@ -102,8 +102,8 @@ func (a *Agent) transaction(ctx context.Context) (*store.Txn, error) {
 	return txn, rootHint(err)
 }
 
-// fetch pulls an image into the transaction.
-func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.Image, *store.Image, error) {
+// candidates returns what the name of an image can stand for, and how to ask.
+func (a *Agent) candidates(src Source) (*types.SystemContext, *image.Candidates, error) {
 	name, err := image.ParseName(src.Image)
 	if err != nil {
 		return nil, nil, err
@@ -112,11 +112,17 @@ func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.I
 	if err != nil {
 		return nil, nil, err
 	}
-	policy, err := trust.Load(a.host, src.AllowUnsigned)
+	candidates, err := image.Resolve(sys, name)
+	return sys, candidates, err
+}
+
+// fetch pulls an image into the transaction.
+func (a *Agent) fetch(ctx context.Context, txn *store.Txn, src Source) (*image.Image, *store.Image, error) {
+	sys, candidates, err := a.candidates(src)
 	if err != nil {
 		return nil, nil, err
 	}
-	candidates, err := image.Resolve(sys, name)
+	policy, err := trust.Load(a.host, src.AllowUnsigned)
 	if err != nil {
 		return nil, nil, err
 	}

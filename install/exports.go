@@ -33,18 +33,23 @@ const (
 
 const hostFS = "/exports/hostfs"
 
+// templateFiles are the files of /exports, and where their contents belong.
+func templateFiles(e *unitgen.Exports) map[string]*[]byte {
+	return map[string]*[]byte{
+		"config.json":          &e.ConfigJSON,
+		"config.json.template": &e.ConfigTemplate,
+		"service.template":     &e.ServiceTemplate,
+		"tmpfiles.template":    &e.Tmpfiles,
+		"manifest.json":        &e.Manifest,
+	}
+}
+
 // readExports reads the files below /exports from an image that need not be
 // mounted.
 func readExports(t *tree.Tree) (unitgen.Exports, error) {
 	var e unitgen.Exports
-	for path, to := range map[string]*[]byte{
-		"/exports/config.json":          &e.ConfigJSON,
-		"/exports/config.json.template": &e.ConfigTemplate,
-		"/exports/service.template":     &e.ServiceTemplate,
-		"/exports/tmpfiles.template":    &e.Tmpfiles,
-		"/exports/manifest.json":        &e.Manifest,
-	} {
-		data, err := t.ReadFile(path, templateMax)
+	for name, to := range templateFiles(&e) {
+		data, err := t.ReadFile("/exports/"+name, templateMax)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -108,10 +113,7 @@ func readHostFS(t *tree.Tree) ([]unitgen.HostFile, error) {
 // ReadExports reads an image's templates from a directory that is its /exports.
 func ReadExports(dir fs.FS) (*unitgen.Exports, error) {
 	e := &unitgen.Exports{}
-	for name, to := range map[string]*[]byte{
-		"config.json": &e.ConfigJSON, "config.json.template": &e.ConfigTemplate, "service.template": &e.ServiceTemplate,
-		"tmpfiles.template": &e.Tmpfiles, "manifest.json": &e.Manifest,
-	} {
+	for name, to := range templateFiles(e) {
 		data, err := fs.ReadFile(dir, name)
 		if err == nil {
 			*to = append([]byte{}, data...)

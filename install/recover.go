@@ -239,8 +239,8 @@ func (a *Agent) undo(ctx context.Context, in *intent.Intent) error {
 		return err
 	}
 	// Not before: stopping a mount stops the service whose unit requires it.
-	for _, unit := range mountUnits(in.Steps) {
-		if s := stepOf(in.Steps, unit); s.Before == "" {
+	for _, s := range in.Steps {
+		if unit, ok := mountUnit(s); ok && s.Before == "" {
 			a.stopQuietly(ctx, unit)
 		}
 	}
@@ -271,13 +271,6 @@ func (a *Agent) setCurrentIf(name string, gen int) error {
 		return nil
 	}
 	return a.setCurrent(name, gen)
-}
-
-func stepOf(steps []intent.Step, unit string) intent.Step {
-	i := slices.IndexFunc(steps, func(s intent.Step) bool {
-		return mountUnits([]intent.Step{s}) != nil && mountUnits([]intent.Step{s})[0] == unit
-	})
-	return steps[i]
 }
 
 // startAgain starts the service and what stopped with it. That one of those

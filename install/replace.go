@@ -205,8 +205,8 @@ func earlySteps(steps []intent.Step, alike bool) []intent.Step {
 // unit file is gone, but it is loaded as long as it is mounted.
 func (a *Agent) unmountOld(ctx context.Context, in *intent.Intent) {
 	for _, s := range in.Steps {
-		if units := mountUnits([]intent.Step{s}); units != nil && s.After == "" {
-			a.stopQuietly(ctx, units[0])
+		if unit, ok := mountUnit(s); ok && s.After == "" {
+			a.stopQuietly(ctx, unit)
 		}
 	}
 }

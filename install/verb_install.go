@@ -149,13 +149,7 @@ func (d *deployment) tmpfilesFile() string {
 	return ""
 }
 
-// mountUnits returns the names of a deployment's mount units from a plan.
-func mountUnits(steps []intent.Step) []string {
-	var names []string
-	for _, s := range steps {
-		if filepath.Ext(s.Path) == ".mount" {
-			names = append(names, filepath.Base(s.Path))
-		}
-	}
-	return names
+// mountUnit returns the name of a mount unit if that is what a step is about.
+func mountUnit(s intent.Step) (name string, ok bool) {
+	return filepath.Base(s.Path), filepath.Ext(s.Path) == ".mount"
 }

@@ -6,11 +6,10 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/atomic-agent/atomic/install/intent"
-	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/internal/atomicfile"
-	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 )
 
@@ -18,21 +17,11 @@ import (
 // brought to the host, except files that were modified since, and data. Once
 // it has begun it is completed, by the next command if need be.
 func (a *Agent) Uninstall(ctx context.Context, name string) error {
-	if err := record.CheckName(name); err != nil {
-		return hint.New(err, "atomic containers list -a shows what is installed")
-	}
-	lock, err := a.begin(ctx, name)
+	d, done, err := a.installed(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
-	d, err := a.current(name)
-	if err != nil {
-		return err
-	}
-	if d == nil {
-		return notInstalled(name)
-	}
+	defer done()
 	host, err := a.hostLock(ctx)
 	if err != nil {
 		return err
@@ -81,17 +70,24 @@ func (a *Agent) UninstallFiles(ctx context.Context, name string) ([]string, erro
 func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error {
 	unit := in.Name + ".service"
 	bare := paths.Host{}
-	has := func(path string) bool { return stepAt(in.Steps, path) }
+	has := func(path string) bool {
+		return slices.ContainsFunc(in.Steps, func(s intent.Step) bool { return s.Path == path })
+	}
 	if has(filepath.Join(bare.Units(), unit)) {
 		if err := errors.Join(a.sd.Disable(ctx, unit), a.sd.Stop(ctx, unit)); err != nil {
 			return err
 		}
 	}
-	units := append(mountUnits(in.Steps), unit)
-	for _, m := range mountUnits(in.Steps) {
+	units := []string{unit}
+	for _, s := range in.Steps {
+		m, ok := mountUnit(s)
+		if !ok {
+			continue
+		}
 		if err := a.sd.Stop(ctx, m); err != nil {
 			return err
 		}
+		units = append(units, m)
 	}
 	// Without its root file system nobody can start it meanwhile, and its sockets.
 	if err := a.removeHelpers(ctx, in); err != nil {
@@ -125,13 +121,4 @@ func (a *Agent) completeUninstall(ctx context.Context, in *intent.Intent) error 
 	}
 	a.forgetFailures(ctx, units...)
 	return intent.Remove(a.host.Intents(), in.Name)
-}
-
-func stepAt(steps []intent.Step, path string) bool {
-	for _, s := range steps {
-		if s.Path == path {
-			return true
-		}
-	}
-	return false
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -108,8 +107,8 @@ func (a *Agent) decide(ctx context.Context, in *intent.Intent, resumed bool) err
 		return errors.Join(err, lerr)
 	}
 	defer host.Unlock()
-	if uerr := a.undo(ctx, in); uerr != nil {
-		return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
+	if uerr := a.takeBack(ctx, in, err); uerr != nil {
+		return uerr
 	}
 	err = fmt.Errorf("%w: %w", ErrRolledBack, err)
 	if in.From == intent.None {
@@ -204,10 +203,16 @@ func (a *Agent) sameInstall(in *intent.Intent, to *deployment) bool {
 // start starts a service that a change of ours stopped; its start limit is for
 // failures, not for changes.
 func (a *Agent) start(ctx context.Context, unit string) error {
-	if err := a.sd.ResetFailed(ctx, unit); err != nil {
-		a.log.Debug("reset unit, ignoring", "unit", unit, "err", err)
-	}
+	a.forgetFailures(ctx, unit)
 	return a.sd.Start(ctx, unit)
+}
+
+// takeBack undoes a change because of err. Its own error has both causes.
+func (a *Agent) takeBack(ctx context.Context, in *intent.Intent, err error) error {
+	if uerr := a.undo(ctx, in); uerr != nil {
+		return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
+	}
+	return nil
 }
 
 // undo takes the host back to what it was before a change that is not decided.
@@ -309,16 +314,6 @@ func (a *Agent) prune(ctx context.Context, in *intent.Intent) {
 		}
 		others = others[1:]
 	}
-}
-
-func (a *Agent) spaceHint(err error) error {
-	if hint.Of(err) != "" {
-		return err
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return rootHint(err)
-	}
-	return hint.New(err, "nothing was installed; the host is as it was")
 }
 
 // bootID identifies this boot of the host, "" if the kernel does not say.

@@ -15,7 +15,6 @@ import (
 	"github.com/coreos/go-systemd/v22/unit"
 
 	"github.com/atomic-agent/atomic/install/intent"
-	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 	"github.com/atomic-agent/atomic/unitgen"
 )
@@ -53,8 +52,8 @@ func (a *Agent) replace(ctx context.Context, in *intent.Intent, from *deployment
 		if p.txn != nil {
 			p.txn.Abort()
 		}
-		if uerr := a.undo(ctx, in); uerr != nil {
-			return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
+		if uerr := a.takeBack(ctx, in, err); uerr != nil {
+			return uerr
 		}
 		if r.touched {
 			err = fmt.Errorf("%w: %w", ErrRolledBack, err)

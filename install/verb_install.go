@@ -4,7 +4,6 @@ package install
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 
 	"github.com/atomic-agent/atomic/install/image"
@@ -111,17 +110,29 @@ func (a *Agent) install(ctx context.Context, p *prepared) error {
 		if rerr := a.removeDeployment(p.d.name, p.d.gen); rerr != nil {
 			a.log.Warn("remove unfinished deployment, ignoring", "err", rerr)
 		}
-		return a.spaceHint(err)
+		return unchangedHint(err)
 	}
 	if err := a.arriveAll(p, in); err != nil {
 		p.txn.Abort()
-		if uerr := a.undo(ctx, in); uerr != nil {
-			return hint.New(fmt.Errorf("%w; undoing it: %w", err, uerr), "the next atomic command tries again to undo it")
+		if uerr := a.takeBack(ctx, in, err); uerr != nil {
+			return uerr
 		}
-		return a.spaceHint(err)
+		return unchangedHint(err)
 	}
 	host.Unlock()
 	return a.decide(ctx, in, false)
+}
+
+// unchangedHint says, if there is nothing better to say, that an error has left
+// nothing behind.
+func unchangedHint(err error) error {
+	if hint.Of(err) == "" {
+		err = rootHint(err)
+	}
+	if hint.Of(err) == "" {
+		err = hint.New(err, "nothing was installed; the host is as it was")
+	}
+	return err
 }
 
 // arriveAll does everything up to and including the rename that decides.

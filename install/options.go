@@ -4,6 +4,7 @@ package install
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,15 +18,16 @@ func optionsOf(rec *record.Record) unitgen.Options {
 	if o == nil {
 		return unitgen.Options{}
 	}
-	return unitgen.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot, HealthOnFailure: o.HealthOnFailure, Runtime: o.Runtime}
+	return unitgen.Options(*o)
 }
 
-// recordOptions is the record's form of the same.
+// recordOptions is the record's form of the same: both have the same fields.
 func recordOptions(o unitgen.Options) *record.Options {
-	if len(o.Env)+len(o.Volumes)+len(o.Publish)+len(o.Properties)+len(o.UserNS)+len(o.Init)+len(o.Isolation)+len(o.SurviveSoftReboot)+len(o.HealthOnFailure)+len(o.Runtime) == 0 {
+	if reflect.ValueOf(o).IsZero() {
 		return nil
 	}
-	return &record.Options{Env: o.Env, Volumes: o.Volumes, Publish: o.Publish, Properties: o.Properties, UserNS: o.UserNS, Init: o.Init, Isolation: o.Isolation, SurviveSoftReboot: o.SurviveSoftReboot, HealthOnFailure: o.HealthOnFailure, Runtime: o.Runtime}
+	r := record.Options(o)
+	return &r
 }
 
 // addOptions joins additions: a later one takes the place of an earlier one

@@ -68,8 +68,12 @@ func (d *deployment) sumOf(path string) string {
 	return d.rec.InstalledFilesChecksum[path]
 }
 
-// entries lists the deployment's files on the host, parents before children.
+// entries lists the deployment's files on the host, parents before children; no
+// deployment has none.
 func (d *deployment) entries() ([]entry, error) {
+	if d == nil {
+		return nil, nil
+	}
 	var list []entry
 	add := func(path, sum string, unit bool) error {
 		kind, _, err := probe(d.copyOf(path))

@@ -19,44 +19,33 @@ import (
 // steps works out what leads from one deployment on the host to another;
 // either may be nil. It changes nothing.
 func (a *Agent) steps(from, to *deployment) ([]intent.Step, error) {
-	was, err := entriesByPath(from)
+	before, err := from.entries()
 	if err != nil {
 		return nil, err
 	}
-	will, err := entriesByPath(to)
+	after, err := to.entries()
 	if err != nil {
 		return nil, err
 	}
+	was, will := byPath(before), byPath(after)
 	list := a.dirSteps(to)
-	if to != nil {
-		entries, err := to.entries()
+	for _, e := range after {
+		old, mine := was[e.path]
+		s, err := a.arrive(e, old, mine)
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			old, mine := was[e.path]
-			s, err := a.arrive(e, old, mine)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, s...)
-		}
+		list = append(list, s...)
 	}
-	if from != nil {
-		entries, err := from.entries()
+	for _, e := range slices.Backward(before) {
+		if _, stays := will[e.path]; stays {
+			continue
+		}
+		s, err := a.depart(e)
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range slices.Backward(entries) {
-			if _, stays := will[e.path]; stays {
-				continue
-			}
-			s, err := a.depart(e)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, s...)
-		}
+		list = append(list, s...)
 	}
 	if to == nil && from != nil {
 		made, err := a.unmake(from.name)
@@ -75,16 +64,12 @@ func (a *Agent) steps(from, to *deployment) ([]intent.Step, error) {
 	return list, nil
 }
 
-func entriesByPath(d *deployment) (map[string]entry, error) {
+func byPath(list []entry) map[string]entry {
 	m := map[string]entry{}
-	if d == nil {
-		return m, nil
-	}
-	list, err := d.entries()
 	for _, e := range list {
 		m[e.path] = e
 	}
-	return m, err
+	return m
 }
 
 // dirSteps makes the directories that the new deployment needs and that are
@@ -110,9 +95,10 @@ func (d *deployment) needs(dir string) bool {
 		slices.ContainsFunc(d.rec.Atomic.Units, func(f record.File) bool { return under(f.Path) })
 }
 
+// isBelow reports whether a path is a directory or below it.
 func isBelow(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
-	return err == nil && rel != ".." && !filepath.IsAbs(rel) && (len(rel) < 3 || rel[:3] != "../")
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // arrive plans how a file of the new deployment gets to its place.

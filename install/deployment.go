@@ -44,9 +44,8 @@ func (d *deployment) dir() string { return d.host.Deployment(d.name, d.gen) }
 
 // copyOf returns where the deployment keeps its copy of a host path.
 func (d *deployment) copyOf(path string) string {
-	bare := paths.Host{}
-	if rel, err := filepath.Rel(bare.Units(), path); err == nil && !strings.HasPrefix(rel, "..") {
-		return filepath.Join(d.dir(), rel)
+	if units := (paths.Host{}).Units(); isBelow(path, units) {
+		return filepath.Join(d.dir(), strings.TrimPrefix(path, units))
 	}
 	if path == tmpfilesPath(d.name) {
 		return filepath.Join(d.dir(), "tmpfiles-"+d.name+".conf")
@@ -139,6 +138,22 @@ func (a *Agent) current(name string) (*deployment, error) {
 		return nil, err
 	}
 	return a.load(name, gen)
+}
+
+// deployed is current for those who need one: its error is ErrNotInstalled if
+// there is none.
+func (a *Agent) deployed(name string) (*deployment, error) {
+	if record.CheckName(name) != nil {
+		return nil, notInstalled(name)
+	}
+	d, err := a.current(name)
+	if err != nil {
+		return nil, rootHint(err)
+	}
+	if d == nil {
+		return nil, notInstalled(name)
+	}
+	return d, nil
 }
 
 func (a *Agent) currentGeneration(name string) (int, error) {

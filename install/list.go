@@ -226,15 +226,9 @@ func open(file string) (fd int, err error) {
 
 // Record returns the current record of a container, or ErrNotInstalled.
 func (a *Agent) Record(name string) (*record.Record, error) {
-	if record.CheckName(name) != nil {
-		return nil, notInstalled(name)
-	}
-	d, err := a.current(name)
+	d, err := a.deployed(name)
 	if err != nil {
-		return nil, rootHint(err)
-	}
-	if d == nil {
-		return nil, notInstalled(name)
+		return nil, err
 	}
 	return d.rec, nil
 }

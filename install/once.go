@@ -151,10 +151,7 @@ func (once *Once) Remove() error {
 // onceFromContainer takes an installed container's configuration with another
 // command. It shares everything with the container but its own processes.
 func (a *Agent) onceFromContainer(once *Once, o OnceOptions) error {
-	d, err := a.current(o.Container)
-	if err == nil && d == nil {
-		err = notInstalled(o.Container)
-	}
+	d, err := a.deployed(o.Container)
 	if err != nil {
 		return err
 	}

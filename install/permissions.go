@@ -36,14 +36,13 @@ type Report struct {
 // Permissions reports what a container asks of the host; or what an image in
 // the store would ask, with its own name and its own values.
 func (a *Agent) Permissions(ctx context.Context, what string) (*Report, error) {
-	rec, err := a.Record(what)
+	d, err := a.deployed(what)
 	if err == nil {
-		d := &deployment{host: a.host, name: what, gen: rec.Atomic.Generation, rec: rec}
 		list, err := d.permissions()
 		if err != nil {
 			return nil, err
 		}
-		return &Report{Image: rec.Image, Container: what, Permissions: list, Grants: append([]string{}, rec.Atomic.Grants...), Missing: []string{}}, nil
+		return &Report{Image: d.rec.Image, Container: what, Permissions: list, Grants: append([]string{}, d.rec.Atomic.Grants...), Missing: []string{}}, nil
 	}
 	if !errors.Is(err, ErrNotInstalled) {
 		return nil, err

@@ -83,12 +83,9 @@ func (a *Agent) compileSeccomp(ctx context.Context, config []byte) (flags uint64
 // Plan returns the plan of a container's current deployment. Its error, where
 // there is none, says why.
 func (a *Agent) Plan(name string) (*plan.Plan, error) {
-	d, err := a.current(name)
+	d, err := a.deployed(name)
 	if err != nil {
 		return nil, err
-	}
-	if d == nil {
-		return nil, fmt.Errorf("container %q: %w", name, ErrNotInstalled)
 	}
 	if d.rec.Atomic.Start.Engine != string(conf.EnginePlan) {
 		return nil, d.whyNoPlan()

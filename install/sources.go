@@ -25,12 +25,11 @@ type UnitFile struct {
 // host: the unit, its drop-ins, whoever they are from, the mount unit of the
 // root file system and the tmpfiles.d file.
 func (a *Agent) UnitFiles(name string) ([]UnitFile, error) {
-	rec, err := a.Record(name)
+	d, err := a.deployed(name)
 	if err != nil {
 		return nil, err
 	}
-	d := &deployment{host: a.host, name: name, gen: rec.Atomic.Generation, rec: rec}
-	ours := unitPaths(rec)
+	ours := unitPaths(d.rec)
 	slices.SortFunc(ours, func(x, y string) int { return catOrder(name, x) - catOrder(name, y) })
 	var list []UnitFile
 	for _, p := range ours {

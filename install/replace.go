@@ -3,7 +3,6 @@
 package install
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/unit"
-
 	"github.com/atomic-agent/atomic/install/intent"
+	"github.com/atomic-agent/atomic/install/systemd"
 	"github.com/atomic-agent/atomic/internal/paths"
 	"github.com/atomic-agent/atomic/unitgen"
 )
@@ -243,7 +241,7 @@ func (d *deployment) settings(match func(section, key string) bool) (list []stri
 		if err != nil {
 			return nil, false
 		}
-		options, err := unit.DeserializeOptions(bytes.NewReader(data))
+		options, err := systemd.Parse(data)
 		if err != nil {
 			return nil, false
 		}

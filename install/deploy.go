@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,12 +112,7 @@ func (a *Agent) directories(p *prepared, owned map[string]bool) []string {
 	for _, f := range p.d.rec.InstalledFiles {
 		delete(need, f) // an entry of its own
 	}
-	var list []string
-	for dir := range need {
-		list = append(list, dir)
-	}
-	slices.Sort(list) // parents come first
-	return list
+	return slices.Sorted(maps.Keys(need)) // parents come first
 }
 
 // heldDirectories are the directories that any deployment of a container
@@ -197,12 +193,7 @@ func (a *Agent) writeCopies(p *prepared) error {
 	if err := os.Mkdir(filepath.Join(dir, "rootfs"), 0o755); err != nil {
 		return err
 	}
-	names := make([]string, 0, len(p.files))
-	for name := range p.files {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(p.files)) {
 		if err := writeCopy(filepath.Join(dir, name), p.files[name]); err != nil {
 			return fmt.Errorf("write deployment: %w", err)
 		}

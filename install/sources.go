@@ -5,6 +5,7 @@ package install
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,13 +98,8 @@ func (a *Agent) dropIns(name string, d *deployment) ([]UnitFile, error) {
 			}
 		}
 	}
-	files := make([]string, 0, len(found))
-	for f := range found {
-		files = append(files, f)
-	}
-	slices.Sort(files)
 	var list []UnitFile
-	for _, f := range files {
+	for _, f := range slices.Sorted(maps.Keys(found)) {
 		data, err := os.ReadFile(a.host.Path(found[f]))
 		if err != nil {
 			return nil, rootHint(err)

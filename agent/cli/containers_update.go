@@ -38,11 +38,10 @@ func (o *gateOptions) gate() (install.Gate, error) {
 }
 
 type containersUpdateOptions struct {
-	sourceOptions
+	fetchOptions
 	gateOptions
 	all    bool
 	rebase string
-	pull   string
 	set    []string
 	grants []string
 	add    unitgen.Options
@@ -81,8 +80,7 @@ func newContainersUpdateCommand(g *globals) *cobra.Command {
 	additionFlags(f, &o.add)
 	f.BoolVar(&o.forget, "forget-options", false, "drop --env, --volume, --publish and --property of earlier commands")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what the container would be and change nothing")
-	pullFlag(f, &o.pull, install.Always)
-	o.sourceOptions.flags(f)
+	o.fetchOptions.flags(f, install.Always)
 	o.gateOptions.flags(f)
 	return cmd
 }
@@ -105,9 +103,6 @@ func runContainersUpdate(ctx context.Context, g *globals, o *containersUpdateOpt
 	}
 	src, err := o.source(g, o.rebase)
 	if err != nil {
-		return err
-	}
-	if src.Pull, err = pullPolicy(o.pull); err != nil {
 		return err
 	}
 	a, err := g.agent()

@@ -20,9 +20,6 @@ func runContainersUpdateAll(ctx context.Context, g *globals, o *containersUpdate
 	if err != nil {
 		return err
 	}
-	if src.Pull, err = pullPolicy(o.pull); err != nil {
-		return err
-	}
 	a, err := g.agent()
 	if err != nil {
 		return err

@@ -34,23 +34,31 @@ func (o *sourceOptions) source(g *globals, name string) (install.Source, error) 
 	return install.Source{Image: name, Credentials: creds, AllowUnsigned: o.allowUnsigned, Progress: g.progress()}, err
 }
 
-// pullFlag defines the option that says whether a registry is asked.
-func pullFlag(f *pflag.FlagSet, pull *string, standard install.Pull) {
-	f.StringVar(pull, "pull", string(standard), "ask the registry `WHEN`: always, missing (only if the store lacks the image), never")
+// fetchOptions say, besides, whether the registry is asked.
+type fetchOptions struct {
+	sourceOptions
+	pull string
 }
 
-// pullPolicy checks that option.
-func pullPolicy(pull string) (install.Pull, error) {
-	switch p := install.Pull(pull); p {
-	case install.Always, install.Missing, install.Never:
-		return p, nil
+func (o *fetchOptions) flags(f *pflag.FlagSet, standard install.Pull) {
+	o.sourceOptions.flags(f)
+	f.StringVar(&o.pull, "pull", string(standard), "ask the registry `WHEN`: always, missing (only if the store lacks the image), never")
+}
+
+func (o *fetchOptions) source(g *globals, name string) (install.Source, error) {
+	src, err := o.sourceOptions.source(g, name)
+	if err != nil {
+		return src, err
 	}
-	return "", &usageError{fmt.Errorf("--pull %q is none of always, missing, never", pull)}
+	switch src.Pull = install.Pull(o.pull); src.Pull {
+	case install.Always, install.Missing, install.Never:
+		return src, nil
+	}
+	return src, &usageError{fmt.Errorf("--pull %q is none of always, missing, never", o.pull)}
 }
 
 type installOptions struct {
-	sourceOptions
-	pull          string
+	fetchOptions
 	system, user  bool
 	name          string
 	set           []string
@@ -84,14 +92,13 @@ func newInstallCommand(g *globals) *cobra.Command {
 	f.StringArrayVar(&o.set, "set", nil, "give a template variable a value, `NAME=VALUE`; can be repeated")
 	f.StringArrayVar(&o.grants, "grant", nil, "allow the container a `PERMISSION` on the host; can be repeated")
 	additionFlags(f, &o.add)
-	pullFlag(f, &o.pull, install.Missing)
 	f.BoolVar(&o.display, "display", false, "show what would be installed and change nothing")
 	f.BoolVar(&o.display, "dry-run", false, "the same as --display")
 	f.StringVar(&o.systemPackage, "system-package", "auto", "accepted: auto, no")
 	f.StringVar(&o.rootfs, "rootfs", "", "not supported")
 	storageFlag(f, &o.storage)
 	g.jsonFlag(f)
-	o.flags(f)
+	o.flags(f, install.Missing)
 	return cmd
 }
 
@@ -120,9 +127,6 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	if err != nil {
 		return err
 	}
-	if src.Pull, err = pullPolicy(o.pull); err != nil {
-		return err
-	}
 	a, err := g.agent()
 	if err != nil {
 		return err
@@ -133,7 +137,7 @@ func runInstall(ctx context.Context, g *globals, o *installOptions, name string)
 	})
 	if errors.Is(err, install.ErrRunOnce) && !o.display && !g.json {
 		// As in the original, installing such an image is running it.
-		once := &runOptions{sourceOptions: o.sourceOptions, pull: o.pull, name: o.name, set: o.set, grants: o.grants, add: o.add}
+		once := &runOptions{fetchOptions: o.fetchOptions, name: o.name, set: o.set, grants: o.grants, add: o.add}
 		return once.image(ctx, g, a, name, nil)
 	}
 	switch {

@@ -20,8 +20,8 @@ import (
 )
 
 type runOptions struct {
-	sourceOptions
-	name, storage, pull    string
+	fetchOptions
+	name, storage          string
 	set, grants            []string
 	add                    unitgen.Options
 	detach, transient, tty bool
@@ -52,9 +52,8 @@ func newRunCommand(g *globals) *cobra.Command {
 	f.BoolP("interactive", "i", false, "accepted; standard input is always connected")
 	g.jsonFlag(f)
 	additionFlags(f, &o.add)
-	pullFlag(f, &o.pull, install.Missing)
 	storageFlag(f, &o.storage)
-	o.flags(f)
+	o.flags(f, install.Missing)
 	return cmd
 }
 
@@ -118,9 +117,6 @@ func (o *runOptions) image(ctx context.Context, g *globals, a *install.Agent, na
 	}
 	src, err := o.source(g, name)
 	if err != nil {
-		return err
-	}
-	if src.Pull, err = pullPolicy(o.pull); err != nil {
 		return err
 	}
 	src.Progress = g.progressOn(g.Err)

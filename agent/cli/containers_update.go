@@ -50,7 +50,10 @@ type containersUpdateOptions struct {
 }
 
 func newContainersUpdateCommand(g *globals) *cobra.Command {
-	o := &containersUpdateOptions{}
+	return containersUpdateCommand(g, &containersUpdateOptions{})
+}
+
+func containersUpdateCommand(g *globals, o *containersUpdateOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update [OPTIONS] NAME | --all",
 		Short: "Update a container to what its image is now",

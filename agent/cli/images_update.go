@@ -20,14 +20,6 @@ type imagesUpdateOptions struct {
 	storage    string
 }
 
-func (o *imagesUpdateOptions) define(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.BoolVarP(&o.all, "all", "a", false, "all images in the store")
-	f.BoolVarP(&o.force, "force", "f", false, "not supported")
-	storageFlag(f, &o.storage)
-	o.flags(f)
-}
-
 func newImagesUpdateCommand(g *globals) *cobra.Command {
 	o := &imagesUpdateOptions{}
 	cmd := &cobra.Command{
@@ -38,8 +30,12 @@ func newImagesUpdateCommand(g *globals) *cobra.Command {
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { return runImagesUpdate(cmd.Context(), g, o, a) },
 	}
-	o.define(cmd)
-	g.jsonFlag(cmd.Flags())
+	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all", "a", false, "all images in the store")
+	f.BoolVarP(&o.force, "force", "f", false, "not supported")
+	storageFlag(f, &o.storage)
+	o.flags(f)
+	g.jsonFlag(f)
 	return cmd
 }
 

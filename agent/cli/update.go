@@ -14,7 +14,8 @@ import (
 // newUpdateCommand is the short form of both updates: of a container, or, as in
 // the original, of an image.
 func newUpdateCommand(g *globals) *cobra.Command {
-	cmd := newContainersUpdateCommand(g)
+	ofContainers := &containersUpdateOptions{}
+	cmd := containersUpdateCommand(g, ofContainers)
 	updateContainer := cmd.RunE
 	cmd.Use, cmd.Short = "update [OPTIONS] CONTAINER|IMAGE", "Update a container, or fetch an image anew"
 	cmd.Long = "Update the container of that name, as `atomic containers update` does. If there is\n" +
@@ -40,10 +41,7 @@ func newUpdateCommand(g *globals) *cobra.Command {
 		if hasOptionsForOne(cmd) || cmd.Flags().Changed("dry-run") {
 			return hint.New(&usageError{fmt.Errorf("--dry-run, --%s are for containers", strings.Join(optionsForOne, ", --"))}, "atomic containers list -a shows what is installed")
 		}
-		// The flags that both have are the container's.
-		o.creds = f.Lookup("src-creds").Value.String()
-		o.allowUnsigned = f.Lookup("allow-unsigned").Value.String() == "true"
-		o.all = f.Lookup("all").Value.String() == "true"
+		o.sourceOptions, o.all = ofContainers.sourceOptions, ofContainers.all
 		return runImagesUpdate(cmd.Context(), g, o, names)
 	}
 	return cmd

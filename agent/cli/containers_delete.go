@@ -14,8 +14,8 @@ import (
 )
 
 type containersDeleteOptions struct {
-	all, force, dryRun bool
-	storage            string
+	all, dryRun bool
+	storage     string
 }
 
 func newContainersDeleteCommand(g *globals) *cobra.Command {
@@ -28,7 +28,7 @@ func newContainersDeleteCommand(g *globals) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "all containers")
-	f.BoolVarP(&o.force, "force", "f", false, "accepted; removing needs no force")
+	f.BoolP("force", "f", false, "accepted; removing needs no force")
 	f.BoolVar(&o.dryRun, "dry-run", false, "list them only")
 	g.jsonFlag(f)
 	storageFlag(f, &o.storage)

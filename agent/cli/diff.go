@@ -17,8 +17,8 @@ import (
 )
 
 type diffOptions struct {
-	meta, names, noFiles, rpms, verbose bool
-	keywords                            []string
+	meta, names, noFiles, rpms bool
+	keywords                   []string
 }
 
 func newDiffCommand(g *globals) *cobra.Command {
@@ -37,7 +37,7 @@ func newDiffCommand(g *globals) *cobra.Command {
 	f.BoolVar(&o.names, "names-only", false, "list paths only")
 	f.BoolVarP(&o.rpms, "rpms", "r", false, "not supported")
 	f.BoolVarP(&o.noFiles, "no-files", "n", false, "not supported")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "accepted; it was about packages")
+	f.BoolP("verbose", "v", false, "accepted; it was about packages")
 	g.jsonFlag(f)
 	return cmd
 }

@@ -48,8 +48,8 @@ func runImagesTag(ctx context.Context, g *globals, storage, image, name string) 
 
 type imagesDeleteOptions struct {
 	sourceOptions
-	all, force, remote, dryRun bool
-	storage                    string
+	all, remote, dryRun bool
+	storage             string
 }
 
 func newImagesDeleteCommand(g *globals) *cobra.Command {
@@ -63,7 +63,7 @@ func newImagesDeleteCommand(g *globals) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "all images")
-	f.BoolVarP(&o.force, "force", "f", false, "accepted; removing needs no force")
+	f.BoolP("force", "f", false, "accepted; removing needs no force")
 	f.BoolVar(&o.remote, "remote", false, "delete from the registry instead")
 	f.BoolVar(&o.dryRun, "dry-run", false, "list them only")
 	g.jsonFlag(f)
@@ -210,7 +210,6 @@ func runImagesPrune(ctx context.Context, g *globals, dryRun bool) error {
 }
 
 func newImagesVersionCommand(g *globals) *cobra.Command {
-	var recurse bool
 	var storage string
 	cmd := &cobra.Command{
 		Use:   "version IMAGE...",
@@ -220,7 +219,7 @@ func newImagesVersionCommand(g *globals) *cobra.Command {
 			return runImagesVersion(cmd.Context(), g, storage, a)
 		},
 	}
-	cmd.Flags().BoolVarP(&recurse, "recurse", "r", false, "accepted; layers have no versions")
+	cmd.Flags().BoolP("recurse", "r", false, "accepted; layers have no versions")
 	g.jsonFlag(cmd.Flags())
 	storageFlag(cmd.Flags(), &storage)
 	return cmd

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-type uninstallOptions struct{ force, dryRun bool }
+type uninstallOptions struct{ dryRun bool }
 
 func newUninstallCommand(g *globals) *cobra.Command {
 	o := &uninstallOptions{}
@@ -21,7 +21,7 @@ func newUninstallCommand(g *globals) *cobra.Command {
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { return runUninstall(cmd.Context(), g, o, a[0]) },
 	}
-	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "accepted; removing needs no force")
+	cmd.Flags().BoolP("force", "f", false, "accepted; removing needs no force")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "list what would be removed and change nothing")
 	g.jsonFlag(cmd.Flags())
 	return cmd

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,8 +17,8 @@ import (
 
 type verifyOptions struct {
 	sourceOptions
-	all, noValidate, verbose bool
-	storage                  string
+	all, verbose bool
+	storage      string
 }
 
 func newVerifyCommand(g *globals) *cobra.Command {
@@ -35,7 +36,7 @@ func newVerifyCommand(g *globals) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "compare all images with their registries")
-	f.BoolVar(&o.noValidate, "no-validate", false, "accepted; `atomic store fsck` checks content")
+	f.Bool("no-validate", false, "accepted; `atomic store fsck` checks content")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "list what does not differ, too")
 	g.jsonFlag(f)
 	storageFlag(f, &o.storage)
@@ -54,7 +55,7 @@ func runVerify(ctx context.Context, g *globals, o *verifyOptions, names []string
 	defer a.Close()
 	switch {
 	case o.all && len(names) > 0:
-		return &usageError{fmt.Errorf("--all and the name of one image exclude each other")}
+		return &usageError{errors.New("--all and the name of one image exclude each other")}
 	case o.all:
 		images, err := a.Images()
 		if err != nil {

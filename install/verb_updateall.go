@@ -11,7 +11,7 @@ import (
 	"github.com/atomic-agent/atomic/unitgen"
 )
 
-// The words for what became of a container, from the contract.
+// The words for what became of a container, or of an image, from the contract.
 const (
 	UpdatedNow = "Updated now"      // it is at the latest version since this command
 	UpToDate   = "Updated"          // and was before

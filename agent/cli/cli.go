@@ -128,7 +128,7 @@ func (g *globals) agentSaying(w io.Writer) (*install.Agent, error) {
 func (g *globals) progress() image.Progress { return g.progressOn(g.talk()) }
 
 func (g *globals) progressOn(w io.Writer) image.Progress {
-	if f, ok := w.(*os.File); ok && isTerminal(f) {
+	if f, ok := terminal(w); ok {
 		return image.Bars(f)
 	}
 	return image.Lines(w)

@@ -39,8 +39,14 @@ func (g *globals) ask(question string) error {
 func (g *globals) interactive() bool { return isTerminal(g.In) && isTerminal(g.Out) }
 
 func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor is small
+	_, ok := terminal(stream)
+	return ok
+}
+
+// terminal returns the file that a stream is, if that is a terminal.
+func terminal(stream any) (f *os.File, ok bool) {
+	f, ok = stream.(*os.File)
+	return f, ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor is small
 }
 
 // withGrants runs a change and, if it wants permissions on the host that nobody

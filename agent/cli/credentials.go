@@ -5,7 +5,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/term"
@@ -19,8 +18,8 @@ func (g *globals) credentials(s string) (string, error) {
 	if s == "" || strings.Contains(s, ":") {
 		return s, nil
 	}
-	f, ok := g.In.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // a descriptor is small
+	f, ok := terminal(g.In)
+	if !ok {
 		return "", hint.New(errors.New("--src-creds has no password and there is no terminal to ask on"), "give --src-creds USER:PASSWORD, or use auth.json (REGISTRY_AUTH_FILE)")
 	}
 	fmt.Fprintf(g.Err, "Password of %s: ", s)

@@ -77,7 +77,7 @@ func runImagesUpdate(ctx context.Context, g *globals, o *imagesUpdateOptions, na
 			continue
 		}
 		row := o.one(ctx, g, a, &images[i])
-		if row.Status == "Failed" {
+		if row.Status == install.Failed {
 			failed++
 		}
 		rows = append(rows, row)
@@ -114,11 +114,11 @@ func (o *imagesUpdateOptions) one(ctx context.Context, g *globals, a *install.Ag
 	switch {
 	case err != nil:
 		fmt.Fprintf(g.Err, "atomic: warning: %v\n", err)
-		row.Status = "Failed"
+		row.Status = install.Failed
 	case row.After != before:
-		row.Status = "Updated now"
+		row.Status = install.UpdatedNow
 	default:
-		row.Status = "Updated"
+		row.Status = install.UpToDate
 	}
 	return row
 }

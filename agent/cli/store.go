@@ -10,7 +10,6 @@ import (
 	"os/exec"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/internal/conf"
@@ -172,10 +171,10 @@ func newStoreExportCommand(g *globals) *cobra.Command {
 }
 
 func runStoreExport(cmd *cobra.Command, g *globals, name, output string) error {
-	switch f, ok := g.Out.(*os.File); {
+	switch {
 	case output == "" && g.json:
 		return hint.New(&usageError{errors.New("standard output is the archive's, or --json's")}, "use -o FILE")
-	case output == "" && ok && term.IsTerminal(int(f.Fd())): //nolint:gosec // a descriptor is small
+	case output == "" && isTerminal(g.Out):
 		return hint.New(errors.New("an archive does not belong on a terminal"), "use -o FILE or a pipe")
 	}
 	s, err := g.store()

@@ -71,18 +71,18 @@ func runContainersDelete(ctx context.Context, g *globals, o *containersDeleteOpt
 		gone[i] = done{Name: list[i].Name, Status: uninstalled, Image: list[i].Image, DryRun: o.dryRun}
 	}
 	if o.dryRun {
-		return g.listed(gone)
+		return g.jsonOnly(gone)
 	}
 	if err := g.confirm(); err != nil {
 		return err
 	}
 	for i := range list {
 		if err := a.Uninstall(ctx, list[i].Name); err != nil {
-			return errors.Join(err, g.listed(gone[:i]))
+			return errors.Join(err, g.jsonOnly(gone[:i]))
 		}
 		fmt.Fprintf(g.talk(), "Uninstalled %s\n", list[i].Name)
 	}
-	return g.listed(gone)
+	return g.jsonOnly(gone)
 }
 
 // newContainersTrimCommand is for scripts: the original gave unused blocks of

@@ -103,7 +103,7 @@ func runImagesDelete(ctx context.Context, g *globals, o *imagesDeleteOptions, na
 		gone[i] = done{Name: n, Status: "deleted", DryRun: o.dryRun}
 	}
 	if o.dryRun {
-		return g.listed(gone)
+		return g.jsonOnly(gone)
 	}
 	if err := g.confirm(); err != nil {
 		return err
@@ -113,10 +113,10 @@ func runImagesDelete(ctx context.Context, g *globals, o *imagesDeleteOptions, na
 	}
 	for i, n := range names {
 		if err := a.Untag(ctx, n); err != nil {
-			return errors.Join(err, g.listed(gone[:i]))
+			return errors.Join(err, g.jsonOnly(gone[:i]))
 		}
 	}
-	return g.listed(gone)
+	return g.jsonOnly(gone)
 }
 
 // imageNames finds the full names of images in the store.
@@ -164,7 +164,7 @@ func deleteRemote(ctx context.Context, g *globals, a *install.Agent, o *imagesDe
 		}
 		gone = append(gone, d)
 	}
-	err := g.listed(gone)
+	err := g.jsonOnly(gone)
 	if failed := len(list) - len(gone); failed > 0 {
 		return hint.New(&usageError{fmt.Errorf("%d of %d images were not deleted", failed, len(list))}, "many registries refuse to delete: ask their administrator")
 	}

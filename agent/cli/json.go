@@ -63,12 +63,12 @@ func (g *globals) result(v any, format string, args ...any) error {
 	return err
 }
 
-// listed prints what was done to several things; a person has read it already.
-func (g *globals) listed(list []done) error {
+// jsonOnly prints as JSON what a person has read already or needs no words for.
+func (g *globals) jsonOnly(v any) error {
 	if !g.json {
 		return nil
 	}
-	return printJSON(g, list)
+	return printJSON(g, v)
 }
 
 func printJSON(g *globals, v any) error {

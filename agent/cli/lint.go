@@ -35,13 +35,8 @@ func runLint(ctx context.Context, g *globals, what string) error {
 		return err
 	}
 	findings := unitgen.Lint(*exports)
-	if g.json {
-		if findings == nil {
-			findings = []unitgen.Finding{}
-		}
-		if err := printJSON(g, findings); err != nil {
-			return err
-		}
+	if err := g.jsonOnly(append([]unitgen.Finding{}, findings...)); err != nil {
+		return err
 	}
 	failed := false
 	for _, f := range findings {

@@ -20,17 +20,10 @@ func newMountCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-// mounted is what mount and unmount say; a person needs no words for it.
+// mounted is what mount and unmount say.
 type mounted struct {
 	done
 	Target string `json:"target"`
-}
-
-func (m mounted) print(g *globals) error {
-	if !g.json {
-		return nil
-	}
-	return printJSON(g, m)
 }
 
 func runMount(cmd *cobra.Command, g *globals, name, dir string) error {
@@ -49,7 +42,7 @@ func runMount(cmd *cobra.Command, g *globals, name, dir string) error {
 	if _, err := mount.Mount(mount.Options{StoreDir: s.Dir(), Image: image, Target: dir, Verity: string(c.Store.Verity)}); err != nil {
 		return err
 	}
-	return mounted{done{Name: name, Status: "mounted"}, dir}.print(g)
+	return g.jsonOnly(mounted{done{Name: name, Status: "mounted"}, dir})
 }
 
 func newUnmountCommand(g *globals) *cobra.Command {
@@ -59,7 +52,7 @@ func newUnmountCommand(g *globals) *cobra.Command {
 			if err := mount.Unmount(words[0]); err != nil {
 				return err
 			}
-			return mounted{done{Name: words[0], Status: "unmounted"}, words[0]}.print(g)
+			return g.jsonOnly(mounted{done{Name: words[0], Status: "unmounted"}, words[0]})
 		},
 	}
 	g.jsonFlag(cmd.Flags())

@@ -153,16 +153,7 @@ func runTrustAdd(ctx context.Context, g *globals, o *trustAddOptions, name strin
 	if err := trust.SetScope(ctx, g.host(), s); err != nil {
 		return err
 	}
-	return g.policy(name, "set")
-}
-
-// policy prints what was done to the policy about a scope; a person needs no
-// words for it.
-func (g *globals) policy(scope, status string) error {
-	if !g.json {
-		return nil
-	}
-	return printJSON(g, done{Name: scope, Status: status})
+	return g.jsonOnly(done{Name: name, Status: "set"})
 }
 
 func (o *trustAddOptions) scope(name string) (trust.Scope, error) {
@@ -232,7 +223,7 @@ func newTrustDeleteCommand(g *globals) *cobra.Command {
 			if err := trust.RemoveScope(cmd.Context(), g.host(), t, a[0], keep); err != nil {
 				return err
 			}
-			return g.policy(a[0], "removed")
+			return g.jsonOnly(done{Name: a[0], Status: "removed"})
 		},
 	}
 	g.jsonFlag(cmd.Flags())
@@ -255,7 +246,7 @@ func newTrustDefaultCommand(g *globals) *cobra.Command {
 			if err := trust.SetDefault(cmd.Context(), g.host(), kind); err != nil {
 				return err
 			}
-			return g.policy(defaultScope, "set")
+			return g.jsonOnly(done{Name: defaultScope, Status: "set"})
 		},
 	}
 	g.jsonFlag(cmd.Flags())
@@ -275,7 +266,7 @@ func newTrustResetCommand(g *globals) *cobra.Command {
 			if err := trust.Reset(cmd.Context(), g.host()); err != nil {
 				return err
 			}
-			return g.policy(defaultScope, "set")
+			return g.jsonOnly(done{Name: defaultScope, Status: "set"})
 		},
 	}
 	g.jsonFlag(cmd.Flags())

@@ -77,10 +77,8 @@ func verifyContainers(ctx context.Context, g *globals, a *install.Agent, name st
 	if err != nil {
 		return err
 	}
-	if g.json {
-		if err := printJSON(g, findings); err != nil {
-			return err
-		}
+	if err := g.jsonOnly(findings); err != nil {
+		return err
 	}
 	damaged := 0
 	for _, f := range findings {

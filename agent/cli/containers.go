@@ -226,10 +226,9 @@ func table(g *globals, rows [][]string) {
 	fmt.Fprint(g.talk(), all.String())
 }
 
-// containerFilter reads VARIABLE=VALUE filters: a case-insensitive part of the
-// column, all of them at once.
+// containerFilter reads VARIABLE=VALUE filters.
 func containerFilter(filters []string) (func(*install.Container) bool, error) {
-	var checks []func(*install.Container) bool
+	var all filter[install.Container]
 	for _, f := range filters {
 		key, want, ok := strings.Cut(f, "=")
 		columns := containerColumns()
@@ -237,17 +236,20 @@ func containerFilter(filters []string) (func(*install.Container) bool, error) {
 		if !ok || i < 0 {
 			return nil, fmt.Errorf("The filter %s is not valid.  Please choose from [container, image, command, created, state, backend, runtime]", f) //nolint:staticcheck // the wording is part of the contract
 		}
-		value := columns[i].value
-		checks = append(checks, func(c *install.Container) bool {
-			return strings.Contains(strings.ToLower(value(c)), strings.ToLower(want))
-		})
+		all.add(columns[i].value, want)
 	}
-	return func(c *install.Container) bool {
-		for _, check := range checks {
-			if !check(c) {
-				return false
-			}
-		}
-		return true
-	}, nil
+	return all.match, nil
+}
+
+// filter are the conditions of a listing, all of which must be met: each is
+// about a part of a value, in upper or lower case.
+type filter[T any] []func(*T) bool
+
+func (f *filter[T]) add(value func(*T) string, want string) {
+	want = strings.ToLower(want)
+	*f = append(*f, func(row *T) bool { return strings.Contains(strings.ToLower(value(row)), want) })
+}
+
+func (f filter[T]) match(row *T) bool {
+	return !slices.ContainsFunc(f, func(met func(*T) bool) bool { return !met(row) })
 }

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -141,7 +140,7 @@ func imageFilter(filters []string) (func(*imageRow) bool, error) {
 		"size": func(r *imageRow) string { return r.VirtualSize }, "type": func(r *imageRow) string { return r.Type },
 		"is_dangling": func(r *imageRow) string { return fmt.Sprint(r.IsDangling) },
 	}
-	var checks []func(*imageRow) bool
+	var all filter[imageRow]
 	for _, f := range filters {
 		key, want, ok := strings.Cut(f, "=")
 		if !ok {
@@ -151,11 +150,7 @@ func imageFilter(filters []string) (func(*imageRow) bool, error) {
 		if !ok {
 			return nil, hint.New(fmt.Errorf("The filter %s is not valid", key), "filters: repo, tag, id, created, size, type, is_dangling") //nolint:staticcheck // the wording is part of the contract
 		}
-		checks = append(checks, func(r *imageRow) bool {
-			return strings.Contains(strings.ToLower(value(r)), strings.ToLower(want))
-		})
+		all.add(value, want)
 	}
-	return func(r *imageRow) bool {
-		return !slices.ContainsFunc(checks, func(check func(*imageRow) bool) bool { return !check(r) })
-	}, nil
+	return all.match, nil
 }

@@ -109,6 +109,13 @@ func measurer(host paths.Host) (*tpm.Measurer, error) {
 	return tpm.Open(tpm.FromHost(host, c.TPM, ""))
 }
 
+// indented prints what is for programs, and for people who look at it.
+func indented(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
 // asRoot explains why the log cannot be read.
 func asRoot(err error) error {
 	if errors.Is(err, fs.ErrPermission) && hint.Of(err) == "" {
@@ -127,9 +134,7 @@ func runAttestStatus(ctx context.Context, host paths.Host, out io.Writer, asJSON
 		return asRoot(err)
 	}
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(s)
+		return indented(out, s)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', tabwriter.AlignRight)
 	line := func(key, format string, args ...any) {

@@ -5,7 +5,6 @@ package cli
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -122,9 +121,7 @@ func runAttestEvidence(ctx context.Context, host paths.Host, out io.Writer, nonc
 	if err != nil {
 		return asRoot(err)
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(e)
+	return indented(out, e)
 }
 
 func runAttestVerify(in io.Reader, out io.Writer, o *attestVerifyOptions, file string) error {
@@ -151,9 +148,7 @@ func runAttestVerify(in io.Reader, out io.Writer, o *attestVerifyOptions, file s
 		return explainRejection(err)
 	}
 	if o.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(result)
+		return indented(out, result)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CONTAINER\tIMAGE\tMANIFEST\tSIGNATURE\tSTATEMENT")

@@ -52,8 +52,7 @@ func runContainersDelete(ctx context.Context, g *globals, o *containersDeleteOpt
 		return err
 	}
 	for _, name := range names {
-		if !a.Installed(name) {
-			_, err := a.Record(name)
+		if _, err := a.Record(name); errors.Is(err, install.ErrNotInstalled) {
 			return err
 		}
 	}

@@ -49,7 +49,7 @@ func (a *Agent) service(name, verb string) (unit string, err error) {
 	case err != nil:
 		return "", err
 	case !rec.HasContainerService:
-		return "", hint.New(fmt.Errorf("there is nothing of %s to %s", name, verb), "its image only installs files on the host")
+		return "", nothingTo(verb, name)
 	case !a.sd.Live():
 		return "", hint.New(fmt.Errorf("%s %s: the system does not run", verb, name), "leave out --root to work on this one")
 	}

@@ -53,6 +53,11 @@ func quote(s string) string {
 	return s
 }
 
+// nothingTo is for what only installs files on the host.
+func nothingTo(verb, name string) error {
+	return hint.New(fmt.Errorf("there is nothing of %s to %s", name, verb), "the image only installs files on the host")
+}
+
 func notInstalled(name string) error {
 	return hint.New(fmt.Errorf("System container '%s' %w", name, ErrNotInstalled), //nolint:staticcheck // the wording is part of the contract
 		"atomic containers list -a shows what is installed")

@@ -156,7 +156,7 @@ func (a *Agent) onceFromContainer(once *Once, o OnceOptions) error {
 		return err
 	}
 	if !d.rec.HasContainerService {
-		return fmt.Errorf("there is nothing of %s to run", o.Container)
+		return nothingTo("run", o.Container)
 	}
 	if d.rec.Atomic.Start.Engine == unitgen.IsolationNative {
 		return hint.New(fmt.Errorf("%s is isolated by systemd alone, which runs no other command in its place", o.Container), "start it, or run its image: atomic run "+d.rec.Image)
@@ -211,7 +211,7 @@ func (a *Agent) onceFromImage(ctx context.Context, once *Once, o OnceOptions) er
 		return err
 	}
 	if p.out.DropIn == nil {
-		return fmt.Errorf("there is nothing of %s to run", p.pulled.Name)
+		return nothingTo("run", p.pulled.Name)
 	}
 	rootfs, err := p.putRootfs()
 	if err != nil {

@@ -148,7 +148,7 @@ func (a *Agent) deployed(name string) (*deployment, error) {
 	}
 	d, err := a.current(name)
 	if err != nil {
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	if d == nil {
 		return nil, notInstalled(name)

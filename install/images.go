@@ -165,9 +165,9 @@ func localName(name string) (string, error) {
 func (a *Agent) Untag(ctx context.Context, name string) error {
 	st, err := a.openStore()
 	if err != nil {
-		return rootHint(err)
+		return hint.Root(err)
 	}
-	return rootHint(st.Untag(ctx, name))
+	return hint.Root(st.Untag(ctx, name))
 }
 
 // Prune removes from the store what no image name, no container and no mount
@@ -175,12 +175,12 @@ func (a *Agent) Untag(ctx context.Context, name string) error {
 func (a *Agent) Prune(ctx context.Context, dryRun bool) (store.GCResult, error) {
 	st, err := a.openStore()
 	if err != nil {
-		return store.GCResult{}, rootHint(err)
+		return store.GCResult{}, hint.Root(err)
 	}
 	collect := st.GC
 	if dryRun {
 		collect = st.Garbage
 	}
 	res, err := collect(ctx)
-	return res, rootHint(err)
+	return res, hint.Root(err)
 }

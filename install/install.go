@@ -59,7 +59,7 @@ func (a *Agent) Close() { a.sd.Close() }
 // commands left unfinished, of this container and of others.
 func (a *Agent) begin(ctx context.Context, name string) (*flock.Lock, error) {
 	if err := os.MkdirAll(a.host.Containers(), 0o755); err != nil {
-		return nil, rootHint(fmt.Errorf("prepare %s: %w", a.host.Containers(), err))
+		return nil, hint.Root(fmt.Errorf("prepare %s: %w", a.host.Containers(), err))
 	}
 	lock, err := a.lock(name)
 	if err != nil {
@@ -85,18 +85,11 @@ func (a *Agent) lock(name string) (*flock.Lock, error) {
 		errors.As(err, &busy)
 		return nil, hint.New(fmt.Errorf("%w: container %s (%s)", ErrBusy, name, busy.Holder), "wait until it is done and try again")
 	}
-	return lock, rootHint(err)
+	return lock, hint.Root(err)
 }
 
 // hostLock serialises the short part of a change that touches directories
 // which containers share.
 func (a *Agent) hostLock(ctx context.Context) (*flock.Lock, error) {
 	return flock.Wait(ctx, filepath.Join(a.host.Locks(), ".host"))
-}
-
-func rootHint(err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return hint.New(err, "run this as root")
-	}
-	return err
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/systemd"
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // Container is a container as `containers list` shows it.
@@ -52,7 +53,7 @@ type Container struct {
 func (a *Agent) Containers(ctx context.Context) ([]Container, error) {
 	names, err := a.names()
 	if err != nil {
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	unsettled := map[string]bool{}
 	if list, err := intent.List(a.host.Intents()); err == nil {
@@ -247,7 +248,7 @@ func (a *Agent) Images() ([]Image, error) {
 	}
 	st, err := a.openStore()
 	if err != nil {
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	infos, err := st.Images()
 	if err != nil {

@@ -87,7 +87,7 @@ func (a *Agent) Once(ctx context.Context, o OnceOptions) (*Once, error) {
 	}
 	once := &Once{Name: o.Name, dir: a.host.Once(o.Name)}
 	if err := os.MkdirAll(filepath.Dir(once.dir), 0o711); err != nil {
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	a.sweepOnce(ctx)
 	var err error
@@ -99,7 +99,7 @@ func (a *Agent) Once(ctx context.Context, o OnceOptions) (*Once, error) {
 		if errors.Is(err, fs.ErrExist) {
 			err = hint.New(fmt.Errorf("%s runs already", o.Name), "choose another name with --name")
 		}
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	once.Console = filepath.Join(once.dir, "console")
 	if o.Container != "" {

@@ -96,10 +96,10 @@ func (a *Agent) openStore() (*store.Store, error) {
 func (a *Agent) transaction(ctx context.Context) (*store.Txn, error) {
 	st, err := a.openStore()
 	if err != nil {
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	txn, err := st.Begin(ctx)
-	return txn, rootHint(err)
+	return txn, hint.Root(err)
 }
 
 // candidates returns what the name of an image can stand for, and how to ask.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 )
 
@@ -45,7 +46,7 @@ func (a *Agent) UnitFiles(name string) ([]UnitFile, error) {
 		}
 		data, err := os.ReadFile(a.host.Path(p))
 		if err != nil {
-			return nil, rootHint(err)
+			return nil, hint.Root(err)
 		}
 		list = append(list, UnitFile{p, string(data), a.origin(d, p, data)})
 	}
@@ -102,7 +103,7 @@ func (a *Agent) dropIns(name string, d *deployment) ([]UnitFile, error) {
 	for _, f := range slices.Sorted(maps.Keys(found)) {
 		data, err := os.ReadFile(a.host.Path(found[f]))
 		if err != nil {
-			return nil, rootHint(err)
+			return nil, hint.Root(err)
 		}
 		origin := "written by the administrator"
 		if filepath.Dir(found[f]) == ours && d.sumOf(found[f]) != "" {

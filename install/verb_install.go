@@ -127,7 +127,7 @@ func (a *Agent) install(ctx context.Context, p *prepared) error {
 // nothing behind.
 func unchangedHint(err error) error {
 	if hint.Of(err) == "" {
-		err = rootHint(err)
+		err = hint.Root(err)
 	}
 	if hint.Of(err) == "" {
 		err = hint.New(err, "nothing was installed; the host is as it was")

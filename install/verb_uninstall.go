@@ -10,6 +10,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/internal/atomicfile"
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/internal/paths"
 )
 
@@ -33,7 +34,7 @@ func (a *Agent) Uninstall(ctx context.Context, name string) error {
 	}
 	in := &intent.Intent{Verb: intent.Uninstall, Name: name, From: d.gen, To: intent.None, Steps: steps}
 	if err := intent.Write(a.host.Intents(), in); err != nil {
-		return rootHint(err)
+		return hint.Root(err)
 	}
 	return a.completeUninstall(context.WithoutCancel(ctx), in)
 }

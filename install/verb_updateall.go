@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/atomic-agent/atomic/install/record"
+	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/unitgen"
 )
 
@@ -38,7 +39,7 @@ type Outcome struct {
 func (a *Agent) UpdateAll(ctx context.Context, o UpdateOptions) ([]Outcome, error) {
 	names, err := a.names()
 	if err != nil {
-		return nil, rootHint(err)
+		return nil, hint.Root(err)
 	}
 	o.Image, o.Set, o.Grants, o.Add, o.ForgetOptions = "", nil, nil, unitgen.Options{}, false
 	o.unattended = true

@@ -14,6 +14,7 @@ import (
 	"github.com/atomic-agent/atomic/install/intent"
 	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 // Finding is something about a container that is not as it was installed.
@@ -34,7 +35,7 @@ func (a *Agent) Verify(ctx context.Context, name string) ([]Finding, error) {
 	if name == "" {
 		var err error
 		if names, err = a.names(); err != nil {
-			return nil, rootHint(err)
+			return nil, hint.Root(err)
 		}
 	} else if !a.Installed(name) {
 		return nil, notInstalled(name)
@@ -43,14 +44,14 @@ func (a *Agent) Verify(ctx context.Context, name string) ([]Finding, error) {
 	for _, n := range names {
 		found, err := a.verify(ctx, n)
 		if err != nil {
-			return nil, rootHint(err)
+			return nil, hint.Root(err)
 		}
 		list = append(list, found...)
 	}
 	if name == "" {
 		strays, err := a.strays(names)
 		if err != nil {
-			return nil, rootHint(err)
+			return nil, hint.Root(err)
 		}
 		list = append(list, strays...)
 	}

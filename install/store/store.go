@@ -218,7 +218,7 @@ func (s *Store) explain(err error) error {
 	case errors.Is(err, unix.EROFS):
 		return hint.New(err, "the file system of "+s.dir+" is mounted read-only; remount it read-write")
 	case errors.Is(err, fs.ErrPermission):
-		return hint.New(err, "run this as root")
+		return hint.Root(err)
 	case errors.Is(err, ErrCorrupt):
 		return hint.New(err, "see what is damaged and repair it with: atomic store fsck --repair")
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,7 +170,7 @@ func Reset(ctx context.Context, host paths.Host) error {
 func edit(ctx context.Context, host paths.Host, change func(*document) error) error {
 	lock, err := flock.Wait(ctx, filepath.Join(host.Locks(), ".policy"))
 	if err != nil {
-		return rootHint(err)
+		return hint.Root(err)
 	}
 	defer lock.Unlock()
 	raw, err := Raw(host)
@@ -196,16 +195,9 @@ func edit(ctx context.Context, host paths.Host, change func(*document) error) er
 	}
 	file := File(host)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return rootHint(err)
+		return hint.Root(err)
 	}
-	return rootHint(atomicfile.Replace(file, append(out, '\n'), atomicfile.Attr{Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}))
-}
-
-func rootHint(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return hint.New(err, "run this as root")
-	}
-	return err
+	return hint.Root(atomicfile.Replace(file, append(out, '\n'), atomicfile.Attr{Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}))
 }
 
 // lookasides is a file of containers-registries.d(5).
@@ -252,7 +244,7 @@ func writeLookaside(host paths.Host, s Scope) error {
 		return err
 	}
 	if err := os.MkdirAll(lookasideDir(host), 0o755); err != nil {
-		return rootHint(err)
+		return hint.Root(err)
 	}
-	return rootHint(atomicfile.Replace(lookasideFile(host, s.Name), out, atomicfile.Attr{Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}))
+	return hint.Root(atomicfile.Replace(lookasideFile(host, s.Name), out, atomicfile.Attr{Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}))
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 )
 
 // New returns err with a hint: a full sentence without a final stop, often a
@@ -20,6 +21,14 @@ func New(err error, text string) error {
 		return nil
 	}
 	return &hinted{err, text}
+}
+
+// Root returns err with the hint to be root if it is a lack of permission.
+func Root(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return New(err, "run this as root")
+	}
+	return err
 }
 
 // Of returns the outermost hint in err's tree, or "".

@@ -41,6 +41,19 @@ func TestHint(t *testing.T) {
 	}
 }
 
+func TestRoot(t *testing.T) {
+	denied := &fs.PathError{Op: "open", Path: "/x", Err: fs.ErrPermission}
+	if got := hint.Root(denied); hint.Of(got) != "run this as root" || !errors.Is(got, denied) {
+		t.Errorf("got %v (hint: %s)", got, hint.Of(got))
+	}
+	if got := hint.Root(fs.ErrNotExist); hint.Of(got) != "" {
+		t.Errorf("hint %q for another error", hint.Of(got))
+	}
+	if hint.Root(nil) != nil {
+		t.Error("Root(nil) is not nil")
+	}
+}
+
 func TestPrint(t *testing.T) {
 	for want, err := range map[string]error{
 		"atomic: error: file does not exist\n":                          fs.ErrNotExist,

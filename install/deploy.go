@@ -238,8 +238,7 @@ func (a *Agent) finish(p *prepared) error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
 		return fmt.Errorf("write deployment: sync: %w", err)
 	}
-	attr := atomicfile.Attr{Mode: 0o600, UID: os.Geteuid(), GID: os.Getegid()}
-	if err := atomicfile.Replace(filepath.Join(p.d.dir(), "info"), data, attr); err != nil {
+	if err := atomicfile.Replace(filepath.Join(p.d.dir(), "info"), data, atomicfile.Own(0o600)); err != nil {
 		return fmt.Errorf("write deployment: %w", err)
 	}
 	return atomicfile.SyncDir(a.host.Containers())

@@ -108,7 +108,7 @@ func Write(dir string, in *Intent) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write intent: %w", err)
 	}
-	if err := atomicfile.Replace(file(dir, in.Name), append(data, '\n'), atomicfile.Attr{Mode: 0o600, UID: os.Geteuid(), GID: os.Getegid()}); err != nil {
+	if err := atomicfile.Replace(file(dir, in.Name), append(data, '\n'), atomicfile.Own(0o600)); err != nil {
 		return fmt.Errorf("write intent: %w", err)
 	}
 	return nil

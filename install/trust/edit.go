@@ -197,7 +197,7 @@ func edit(ctx context.Context, host paths.Host, change func(*document) error) er
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return hint.Root(err)
 	}
-	return hint.Root(atomicfile.Replace(file, append(out, '\n'), atomicfile.Attr{Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}))
+	return hint.Root(atomicfile.Replace(file, append(out, '\n'), atomicfile.Own(0o644)))
 }
 
 // lookasides is a file of containers-registries.d(5).
@@ -246,5 +246,5 @@ func writeLookaside(host paths.Host, s Scope) error {
 	if err := os.MkdirAll(lookasideDir(host), 0o755); err != nil {
 		return hint.Root(err)
 	}
-	return hint.Root(atomicfile.Replace(lookasideFile(host, s.Name), out, atomicfile.Attr{Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}))
+	return hint.Root(atomicfile.Replace(lookasideFile(host, s.Name), out, atomicfile.Own(0o644)))
 }

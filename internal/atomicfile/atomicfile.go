@@ -31,6 +31,11 @@ type Attr struct {
 	UID, GID int
 }
 
+// Own are the attributes of a file that belongs to the caller.
+func Own(mode fs.FileMode) Attr {
+	return Attr{Mode: mode, UID: os.Geteuid(), GID: os.Getegid()}
+}
+
 // Create makes a regular file and fails with fs.ErrExist if there is anything
 // at path.
 func Create(path string, data []byte, a Attr) error {

@@ -15,7 +15,7 @@ import (
 func TestCreateAndReplace(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "f")
-	a := atomicfile.Attr{Mode: 0o640, UID: os.Geteuid(), GID: os.Getegid()}
+	a := atomicfile.Own(0o640)
 
 	// A crashed predecessor's temporary file is in nobody's way.
 	if err := os.WriteFile(atomicfile.Temp(file), []byte("half"), 0o600); err != nil {

@@ -117,8 +117,7 @@ type Candidate struct {
 
 // Candidates are what a name may stand for, in the order they are to be tried.
 type Candidates struct {
-	List     []Candidate
-	resolved *shortnames.Resolved
+	List []Candidate
 }
 
 // Resolve finds out what a name stands for.
@@ -128,7 +127,7 @@ func Resolve(sys *types.SystemContext, name Name) (*Candidates, error) {
 		return nil, hint.New(fmt.Errorf("resolve image %q: %w", name.Text, err),
 			"write the name with its registry (registry.example.com/library/etcd), or set unqualified-search-registries in /etc/containers/registries.conf")
 	}
-	c := &Candidates{resolved: r}
+	c := &Candidates{}
 	for _, p := range r.PullCandidates {
 		ref, err := docker.NewReference(p.Value)
 		if err != nil {

@@ -55,9 +55,6 @@ type document struct {
 	Transports map[string]map[string]json.RawMessage `json:"transports,omitempty"`
 }
 
-// File is the policy that is edited.
-func File(host paths.Host) string { return candidates(host)[0] }
-
 // Raw returns the content of the policy file in force.
 func Raw(host paths.Host) ([]byte, error) {
 	p, err := Load(host, false)
@@ -193,7 +190,7 @@ func edit(ctx context.Context, host paths.Host, change func(*document) error) er
 	if _, err := signature.NewPolicyFromBytes(out); err != nil {
 		return fmt.Errorf("edit signature policy: %w", err)
 	}
-	file := File(host)
+	file := candidates(host)[0]
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return hint.Root(err)
 	}

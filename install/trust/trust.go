@@ -138,19 +138,15 @@ type rule struct {
 func (p *Policy) Verdict(ref types.ImageReference) (record.Signature, error) {
 	sum := sha256.Sum256(p.raw)
 	v := record.Signature{Verdict: "unsigned", Exception: p.Exception, PolicySHA256: hex.EncodeToString(sum[:])}
-	data, err := json.Marshal(p.requirements(ref))
+	rules, err := p.rules(ref)
 	if err != nil {
-		return v, fmt.Errorf("read policy requirements: %w", err)
-	}
-	var rules []rule
-	if err := json.Unmarshal(data, &rules); err != nil {
-		return v, fmt.Errorf("read policy requirements: %w", err)
+		return v, err
 	}
 	for _, r := range rules {
 		switch r.Type {
-		case "signedBy":
+		case SignedBy:
 			v.Verdict = "signedBy"
-		case "sigstoreSigned":
+		case SigstoreSigned:
 			v.Verdict = "sigstore"
 		default:
 			continue
@@ -163,12 +159,21 @@ func (p *Policy) Verdict(ref types.ImageReference) (record.Signature, error) {
 
 // AcceptsUnsigned reports whether the policy asks for no signature of an image.
 func (p *Policy) AcceptsUnsigned(ref types.ImageReference) bool {
+	rules, err := p.rules(ref)
+	return err == nil && len(rules) > 0 && !slices.ContainsFunc(rules, func(r rule) bool { return r.Type != Accept })
+}
+
+// rules returns what the policy wants of an image, as far as a verdict needs it.
+func (p *Policy) rules(ref types.ImageReference) ([]rule, error) {
 	data, err := json.Marshal(p.requirements(ref))
-	var rules []rule
-	if err != nil || json.Unmarshal(data, &rules) != nil || len(rules) == 0 {
-		return false
+	if err != nil {
+		return nil, fmt.Errorf("read policy requirements: %w", err)
 	}
-	return !slices.ContainsFunc(rules, func(r rule) bool { return r.Type != Accept })
+	var rules []rule
+	if err := json.Unmarshal(data, &rules); err != nil {
+		return nil, fmt.Errorf("read policy requirements: %w", err)
+	}
+	return rules, nil
 }
 
 func (r rule) keys() []string {

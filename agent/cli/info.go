@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atomic-agent/atomic/install"
+	"github.com/atomic-agent/atomic/install/record"
 	"github.com/atomic-agent/atomic/internal/hint"
 	"github.com/atomic-agent/atomic/unitgen"
 )
@@ -168,18 +169,24 @@ func printRecord(g *globals, d *install.Description) {
 	for _, k := range slices.Sorted(maps.Keys(r.Atomic.UserValues)) {
 		fmt.Fprintf(g.Out, "Set: %s=%s\n", k, r.Atomic.UserValues[k])
 	}
-	if o := r.Atomic.Options; o != nil {
-		for _, part := range []struct {
-			title string
-			list  []string
-		}{{"Environment", o.Env}, {"Volume", o.Volumes}, {"Publish", o.Publish}, {"Property", o.Properties}} {
-			for _, s := range part.list {
-				fmt.Fprintf(g.Out, "%s: %s\n", part.title, s)
-			}
-		}
-	}
+	printAdditions(g, r.Atomic.Options)
 	for _, f := range r.InstalledFiles {
 		fmt.Fprintf(g.Out, "Host file: %s\n", f)
+	}
+}
+
+// printAdditions prints what the administrator has added to what the image says.
+func printAdditions(g *globals, o *record.Options) {
+	if o == nil {
+		return
+	}
+	for _, part := range []struct {
+		title string
+		list  []string
+	}{{"Environment", o.Env}, {"Volume", o.Volumes}, {"Publish", o.Publish}, {"Property", o.Properties}} {
+		for _, s := range part.list {
+			fmt.Fprintf(g.Out, "%s: %s\n", part.title, s)
+		}
 	}
 }
 

@@ -122,39 +122,7 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 	if r.out.Native {
 		r.nativeService(spec, line)
 	} else if launched {
-		switch kind, _ := last(r.settings, "Service", "Type"); kind {
-		case "oneshot": // started when the payload has ended
-			line("Type=oneshot")
-		case "notify-reload":
-			line("Type=notify") // for systemd 252, which ignores the next line
-			line("Type=notify-reload")
-		default:
-			line("Type=notify")
-		}
-		if r.out.Notify == notifyRaw {
-			line("NotifyAccess=all") // any process of the container, as elsewhere
-		} else {
-			line("NotifyAccess=main")
-		}
-		line("PIDFile=%s", pidFile(r.in.Name))
-		line("RuntimeDirectory=atomic/%s", r.in.Name)
-		if unset("KillMode") {
-			line("KillMode=mixed")
-		}
-		line("KillSignal=%s", r.out.StopSignal)
-		if r.out.Init != "" {
-			// Process 1 cannot die of a signal as its payload did. These are those of
-			// which a service may (HUP, INT, PIPE, TERM).
-			line("SuccessExitStatus=129 130 141 143")
-		}
-		// Little has to run after a stop, and running anything then takes longer
-		// than the stop itself. systemd removes the run-time directory, machined
-		// forgets a stopped unit's machine, and a start replaces what a crash
-		// left. Hooks are the exception, a restart that is long in coming, and a
-		// runtime that wants to be told.
-		if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 || r.in.Host.Machined && r.restartsLate() || r.in.Runtime != "" {
-			line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
-		}
+		r.launcherService(spec, line, unset)
 	}
 	if unset("Slice") {
 		line("Slice=atomic.slice")
@@ -180,6 +148,44 @@ func (r *renderer) dropIn(spec *rspec.Spec, launched bool) []byte {
 		line("WatchdogSec=0")
 	}
 	return []byte(b.String())
+}
+
+// launcherService writes the settings of a service whose process the launcher
+// hands over.
+func (r *renderer) launcherService(spec *rspec.Spec, line func(string, ...any), unset func(string) bool) {
+	switch kind, _ := last(r.settings, "Service", "Type"); kind {
+	case "oneshot": // started when the payload has ended
+		line("Type=oneshot")
+	case "notify-reload":
+		line("Type=notify") // for systemd 252, which ignores the next line
+		line("Type=notify-reload")
+	default:
+		line("Type=notify")
+	}
+	if r.out.Notify == notifyRaw {
+		line("NotifyAccess=all") // any process of the container, as elsewhere
+	} else {
+		line("NotifyAccess=main")
+	}
+	line("PIDFile=%s", pidFile(r.in.Name))
+	line("RuntimeDirectory=atomic/%s", r.in.Name)
+	if unset("KillMode") {
+		line("KillMode=mixed")
+	}
+	line("KillSignal=%s", r.out.StopSignal)
+	if r.out.Init != "" {
+		// Process 1 cannot die of a signal as its payload did. These are those of
+		// which a service may (HUP, INT, PIPE, TERM).
+		line("SuccessExitStatus=129 130 141 143")
+	}
+	// Little has to run after a stop, and running anything then takes longer
+	// than the stop itself. systemd removes the run-time directory, machined
+	// forgets a stopped unit's machine, and a start replaces what a crash
+	// left. Hooks are the exception, a restart that is long in coming, and a
+	// runtime that wants to be told.
+	if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 || r.in.Host.Machined && r.restartsLate() || r.in.Runtime != "" {
+		line("ExecStopPost=-%s cleanup %s", r.in.Host.Launcher, r.in.Name)
+	}
 }
 
 // nativeService writes the settings of a service that systemd starts itself.

@@ -250,16 +250,28 @@ func (b *Bed) Reboot(ctx context.Context) error {
 // what survives that is still there, and process 1 is the same.
 func (b *Bed) SoftReboot(ctx context.Context) error {
 	boot := b.current()
-	select {
-	case <-boot.ready: // of a reload
-	default:
+	count := func() (string, error) {
+		res, err := b.Run(ctx, "systemctl", "show", "-P", "SoftRebootsCount")
+		return res.Stdout, err
+	}
+	before, err := count()
+	if err == nil && strings.TrimSpace(before) == "" {
+		err = errors.New("systemd does not count soft reboots")
+	}
+	if err != nil {
+		return fmt.Errorf("reboot bed softly: %w", err)
 	}
 	// The answer may be lost in the shutdown that it starts.
-	_, err := b.Run(ctx, "systemctl", "soft-reboot")
-	if berr := b.booted(ctx, boot); berr != nil {
-		return errors.Join(berr, err)
+	_, cause := b.Run(ctx, "systemctl", "soft-reboot")
+	for {
+		if err := b.booted(ctx, boot); err != nil {
+			return errors.Join(err, cause)
+		}
+		// systemd is also ready after each reload.
+		if now, err := count(); err == nil && now != before {
+			return nil
+		}
 	}
-	return nil
 }
 
 func (b *Bed) rebootAfter(ctx context.Context, cause error) error {

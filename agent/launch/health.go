@@ -14,7 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer/system"
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/health"
@@ -47,7 +48,7 @@ func (l Launcher) Health(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if status, err := j.container.Status(); err != nil || status != libcontainer.Running {
+	if !j.runs() {
 		return nil // stopped or frozen meanwhile, so the answer is about that
 	}
 	before, err := health.Read(runOf(l.Host, name).health())
@@ -159,7 +160,19 @@ func (j *joined) ask(ctx context.Context, h *record.Health) (failure string, err
 	}
 	defer r.Close()
 	p.Stdin, p.Stdout, p.Stderr = null, w, w
-	err = j.container.Start(p)
+	timeout := time.Duration(h.Timeout) * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	late := fmt.Sprintf("no answer in %v", timeout)
+	// libcontainer cannot be interrupted, and a container that freezes meanwhile
+	// takes nobody in. This process is gone at once when it has answered.
+	started := make(chan error, 1)
+	go func() { started <- j.container.Start(p) }()
+	select {
+	case err = <-started:
+	case <-ctx.Done():
+		return late, nil
+	}
 	_ = w.Close()
 	if err != nil {
 		return fmt.Sprintf("execute %q: %v", h.Test[0], err), nil
@@ -170,18 +183,15 @@ func (j *joined) ask(ctx context.Context, h *record.Health) (failure string, err
 		_, _ = io.Copy(io.Discard, r) // what fails with a full pipe has not failed
 		said <- string(text)
 	}()
-	timeout := time.Duration(h.Timeout) * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	late := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })
+	inTime := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })
 	code, err := wait(p)
 	// What the check has left running may hold the pipe for ever.
 	_ = r.SetReadDeadline(time.Now().Add(time.Second))
-	switch inTime := late(); {
+	switch ended := inTime(); {
 	case err != nil:
 		return "", err
-	case !inTime:
-		failure = fmt.Sprintf("no answer in %v", timeout)
+	case !ended:
+		failure = late
 	case code != 0:
 		failure = fmt.Sprintf("exit status %d", code)
 	default:
@@ -191,6 +201,17 @@ func (j *joined) ask(ctx context.Context, h *record.Health) (failure string, err
 		failure += fmt.Sprintf(": %q", text)
 	}
 	return failure, nil
+}
+
+// runs reports whether the container has neither stopped nor been frozen.
+// libcontainer answers nobody while it starts a process.
+func (j *joined) runs() bool {
+	stat, err := system.Stat(j.init)
+	if err != nil || stat.StartTime != j.started || stat.State == system.Zombie || stat.State == system.Dead {
+		return false
+	}
+	freezer, err := unitCgroup{j.cgroup}.GetFreezerState()
+	return err == nil && freezer == cgroups.Thawed
 }
 
 // oneLine is a text without line breaks and control characters.

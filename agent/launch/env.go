@@ -139,11 +139,14 @@ func listenFDs(getenv func(string) string, launcher int) ([]*os.File, error) {
 	if err != nil || n < 0 || n > 1<<16 {
 		return nil, errors.New("read passed sockets: LISTEN_FDS is not a number")
 	}
-	var files []*os.File
 	for fd := 3; fd < 3+n; fd++ {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			return nil, fmt.Errorf("read passed sockets: descriptor %d: %w", fd, err)
 		}
+	}
+	// Not before: whoever collects a file closes it, and these may be others'.
+	var files []*os.File
+	for fd := 3; fd < 3+n; fd++ {
 		files = append(files, os.NewFile(uintptr(fd), "listen"))
 	}
 	return files, nil

@@ -4,6 +4,7 @@ package launch
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,6 +114,12 @@ func TestListenFDs(t *testing.T) {
 			files, err := listenFDs(func(k string) string { return tt.env[k] }, os.Getpid())
 			if len(files) != tt.want || (err != nil) != tt.wantErr {
 				t.Errorf("got %d files, %v", len(files), err)
+			}
+			// A file that nobody has any more closes its descriptor.
+			runtime.GC()
+			runtime.GC()
+			if _, err := r.Stat(); err != nil {
+				t.Error("descriptors of others are closed:", err)
 			}
 		})
 	}

@@ -244,3 +244,41 @@ func TestUseLate(t *testing.T) {
 		t.Errorf("got %q, %v", text, err)
 	}
 }
+
+// The late socket outlives a start: what somebody has said of himself who is gone
+// may be about an earlier one.
+func TestLeftBehind(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root speaks for other processes")
+	}
+	unit, err := ownCgroup(0)
+	if err != nil {
+		t.Skip(err)
+	}
+	for name, tt := range map[string]struct {
+		said, want string
+		alive      bool
+	}{
+		"alive":    {said: "STOPPING=1\nSTATUS=a\nWATCHDOG=trigger", want: "STOPPING=1\nSTATUS=a\nWATCHDOG=trigger", alive: true},
+		"stopping": {said: "STOPPING=1\nSTATUS=a\nERRNO=3", want: "STATUS=a\nERRNO=3"},
+		"reload":   {said: "RELOADING=1\nMONOTONIC_USEC=5"},
+		"ready":    {said: "READY=1"},
+		"trigger":  {said: "WATCHDOG=trigger"},
+		"watchdog": {said: "WATCHDOG=1", want: "WATCHDOG=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, payload := testRelay(t, unit)
+			r.late, r.shared = true, true
+			p, end := child(t)
+			if err := payload.sendAs(p.pid, tt.said); err != nil {
+				t.Fatal(err)
+			}
+			if !tt.alive {
+				end()
+			}
+			if text, err := r.receive(); text != tt.want || err != nil {
+				t.Errorf("got %q, %v", text, err)
+			}
+		})
+	}
+}

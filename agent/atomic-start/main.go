@@ -37,7 +37,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: atomic-start start NAME")
 		os.Exit(2)
 	}
-	os.Exit(exit(start(context.Background(), os.Args[2])))
+	// The first thread only waits: a goroutine that is bound to a thread costs a
+	// switch of threads whenever it waits for another one.
+	done := make(chan int)
+	go func() { done <- exit(start(context.Background(), os.Args[2])) }()
+	os.Exit(<-done)
 }
 
 func start(ctx context.Context, name string) error {

@@ -3,7 +3,6 @@
 package launch
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -69,7 +68,7 @@ func open(host paths.Host, name string) (*deployment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	if d.rec, err = record.Read(bytes.NewReader(info)); err != nil {
+	if d.rec, err = record.Parse(info); err != nil {
 		return nil, fmt.Errorf("deployment %q: %w", filepath.Base(dir), err)
 	}
 	if d.config, err = readAll(root, "config.json"); err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -29,10 +30,10 @@ func child(t *testing.T) (*initProcess, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := func() {
+	end := sync.OnceFunc(func() { // a second Wait beside the first may never return
 		_ = in.Close()
 		_ = cmd.Wait()
-	}
+	})
 	p := &initProcess{pid: cmd.Process.Pid, fd: fd}
 	t.Cleanup(func() { p.kill(); end(); p.close() })
 	return p, end

@@ -30,7 +30,7 @@ func (l Launcher) Forward(name string, socket int) error {
 	if err := record.CheckName(name); err != nil {
 		return err
 	}
-	from := &relay{fd: socket, late: true, shared: true}
+	from := &relay{fd: socket, late: true}
 	systemd := manager{l.Notify}
 	for {
 		fds := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLIN}}

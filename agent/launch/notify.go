@@ -69,8 +69,6 @@ type relay struct {
 	fd   int
 	unit string // cgroup of the unit
 	late bool   // pass on what may be said after READY=1 as well
-	// shared says that the socket is that of other starts, too.
-	shared bool
 }
 
 // listenRelay opens the socket for everyone in the container.
@@ -120,45 +118,20 @@ func (r *relay) receive() (string, error) {
 	for _, fd := range fds {
 		_ = unix.Close(fd)
 	}
-	mine, gone := r.mine(sender)
-	if n > maxNotify || r.unit == "" || !mine {
+	if n > maxNotify || r.unit == "" || !r.mine(sender) {
 		return "", nil
 	}
-	text := filter(string(buf[:n]), r.late)
-	if gone && r.shared {
-		text = leftBehind(text)
-	}
-	return text, nil
+	return filter(string(buf[:n]), r.late), nil
 }
 
 // mine reports whether the sender is in the unit's cgroup. A sender that has
 // exited already cannot be asked; only the container can reach the socket.
-func (r *relay) mine(pid int) (mine, gone bool) {
+func (r *relay) mine(pid int) bool {
 	if pid <= 0 {
-		return false, false
+		return false
 	}
 	path, err := ownCgroup(pid)
-	gone = errors.Is(err, fs.ErrNotExist)
-	return gone || err == nil && inCgroup(r.unit, path), gone
-}
-
-// leftBehind takes out of a filtered datagram what would change the state of a
-// later start: a payload that says STOPPING=1 and exits may be followed by the next
-// one before anybody has read that. Whoever waits for an answer is not gone.
-func leftBehind(filtered string) string {
-	var keep []string
-	for line := range strings.SplitSeq(filtered, "\n") {
-		switch name, value, _ := strings.Cut(line, "="); name {
-		case "READY", "RELOADING", "STOPPING", "MONOTONIC_USEC":
-		case "WATCHDOG":
-			if value == "1" {
-				keep = append(keep, line)
-			}
-		default:
-			keep = append(keep, line)
-		}
-	}
-	return strings.Join(keep, "\n")
+	return err != nil && errors.Is(err, fs.ErrNotExist) || err == nil && inCgroup(r.unit, path)
 }
 
 // control takes the sender's PID and the descriptors out of a control message.

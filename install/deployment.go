@@ -264,8 +264,11 @@ func (a *Agent) leftover(name string, gen int) (bool, error) {
 // recorded reports whether a generation has its record, which is written last
 // and removed first.
 func (a *Agent) recorded(name string, gen int) (bool, error) {
-	kind, _, err := probe(filepath.Join(a.host.Deployment(name, gen), "info"))
-	return kind != "", err
+	_, err := os.Lstat(filepath.Join(a.host.Deployment(name, gen), "info"))
+	if gone(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // nextGeneration returns a generation whose directory is not taken.

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
@@ -101,13 +102,13 @@ func TestKill(t *testing.T) {
 		if s := strings.TrimSpace(string(said)); s != "" {
 			t.Fatalf("the victim failed before it was killed: %s", s)
 		}
-		s := openStore(t, dir)
+		s := storetest.Open(t, dir)
 		if fsckClean(t, s); t.Failed() {
 			t.FailNow()
 		}
 	}
-	s := openStore(t, dir)
-	if err := install(begin(t, s), "last", 0, 0, 40); err != nil {
+	s := storetest.Open(t, dir)
+	if err := install(storetest.Begin(t, s), "last", 0, 0, 40); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.GC(t.Context()); err != nil {
@@ -122,7 +123,7 @@ func TestKill(t *testing.T) {
 // TestParallel runs installations against gc and fsck.
 func TestParallel(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	openStore(t, dir)
+	storetest.Open(t, dir)
 	var wg sync.WaitGroup
 	for i := range 10 {
 		wg.Go(func() {
@@ -160,7 +161,7 @@ func TestParallel(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s := openStore(t, dir)
+	s := storetest.Open(t, dir)
 	if refs, err := s.Refs(); err != nil || len(refs) != 30 {
 		t.Errorf("%d refs, %v", len(refs), err)
 	}
@@ -200,8 +201,8 @@ func TestNoSpace(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := openStore(t, filepath.Join(mnt, "store"))
-	if err := install(begin(t, s), "first", 0, 0, 5); err != nil {
+	s := storetest.Open(t, filepath.Join(mnt, "store"))
+	if err := install(storetest.Begin(t, s), "first", 0, 0, 5); err != nil {
 		t.Fatal(err)
 	}
 	ballast := filepath.Join(mnt, "ballast")
@@ -239,7 +240,7 @@ func TestNoSpace(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	if err := install(begin(t, s), "second", 0, 100, 200); err != nil {
+	if err := install(storetest.Begin(t, s), "second", 0, 100, 200); err != nil {
 		t.Fatal(err)
 	}
 	fsckClean(t, s)

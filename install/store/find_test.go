@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 func TestFindAndDiff(t *testing.T) {
-	s := openStore(t, filepath.Join(t.TempDir(), "store"))
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
 	for name, last := range map[string]int{"a:latest": 10, "b:2": 11} {
-		txn := begin(t, s)
+		txn := storetest.Begin(t, s)
 		manifest, _, err := putImage(txn, 1, last)
 		if err != nil {
 			t.Fatal(err)
@@ -27,7 +28,7 @@ func TestFindAndDiff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := install(begin(t, s), "a", 0, 0, 11); err != nil {
+	if err := install(storetest.Begin(t, s), "a", 0, 0, 11); err != nil {
 		t.Fatal(err)
 	}
 	image := func(name string) string {

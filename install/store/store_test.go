@@ -15,28 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
-
-func openStore(t *testing.T, dir string) *store.Store {
-	t.Helper()
-	s, err := store.Open(dir, store.Options{})
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, hint.Of(err))
-	}
-	return s
-}
-
-func begin(t *testing.T, s *store.Store) *store.Txn {
-	t.Helper()
-	txn, err := s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(txn.Abort)
-	return txn
-}
 
 // content is the content of file i of every image in these tests: images that
 // have the same files share objects.
@@ -124,11 +106,11 @@ func objects(t *testing.T, s *store.Store) (list []string) {
 }
 
 func TestLifeCycle(t *testing.T) {
-	s := openStore(t, filepath.Join(t.TempDir(), "store"))
-	if err := install(begin(t, s), "a", 0, 0, 10); err != nil {
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
+	if err := install(storetest.Begin(t, s), "a", 0, 0, 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := install(begin(t, s), "b", 3, 5, 15); err != nil {
+	if err := install(storetest.Begin(t, s), "b", 3, 5, 15); err != nil {
 		t.Fatal(err)
 	}
 	fsckClean(t, s)
@@ -181,8 +163,8 @@ func TestLifeCycle(t *testing.T) {
 }
 
 func TestAbortLeavesNothing(t *testing.T) {
-	s := openStore(t, filepath.Join(t.TempDir(), "store"))
-	txn := begin(t, s)
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
+	txn := storetest.Begin(t, s)
 	if _, _, err := putImage(txn, 0, 5); err != nil {
 		t.Fatal(err)
 	}
@@ -199,8 +181,8 @@ func TestAbortLeavesNothing(t *testing.T) {
 }
 
 func TestGCWaitsForTransactions(t *testing.T) {
-	s := openStore(t, filepath.Join(t.TempDir(), "store"))
-	txn := begin(t, s)
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
+	txn := storetest.Begin(t, s)
 	if _, err := txn.PutObject([]byte(content(1))); err != nil {
 		t.Fatal(err)
 	}
@@ -235,8 +217,8 @@ func TestFsckFinds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := openStore(t, filepath.Join(t.TempDir(), "store"))
-			if err := install(begin(t, s), "a", 0, 0, 10); err != nil {
+			s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
+			if err := install(storetest.Begin(t, s), "a", 0, 0, 10); err != nil {
 				t.Fatal(err)
 			}
 			for _, object := range objects(t, s) {
@@ -256,7 +238,7 @@ func TestFsckFinds(t *testing.T) {
 				if _, err := s.Fsck(t.Context(), store.FsckOptions{Repair: true}); err != nil {
 					t.Fatal(err)
 				}
-				if err := install(begin(t, s), "a", 0, 0, 10); err != nil {
+				if err := install(storetest.Begin(t, s), "a", 0, 0, 10); err != nil {
 					t.Fatal(err)
 				}
 				fsckClean(t, s)

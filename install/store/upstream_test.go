@@ -12,6 +12,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/store/dump"
 	"github.com/atomic-agent/atomic/install/store/erofs"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 )
 
 // TestUpstreamReads lets upstream's composefs-info look at a store: it must
@@ -34,8 +35,8 @@ func TestUpstreamReads(t *testing.T) {
 		}
 		return out
 	}
-	s := openStore(t, filepath.Join(t.TempDir(), "store"))
-	if err := install(begin(t, s), "a", 0, 0, 20); err != nil {
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
+	if err := install(storetest.Begin(t, s), "a", 0, 0, 20); err != nil {
 		t.Fatal(err)
 	}
 	refs, err := s.Refs()

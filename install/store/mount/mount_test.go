@@ -16,6 +16,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/mount"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/install/store/verity"
 	"github.com/atomic-agent/atomic/internal/hint"
@@ -65,11 +66,7 @@ func newStore(t testing.TB) (dir, image string) {
 func storeOf(t testing.TB, fill func(*store.Txn, *tree.Tree)) (dir, image string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "store")
-	s, err := store.Open(dir, store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn, err := s.Begin(t.Context())
+	txn, err := storetest.Open(t, dir).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/oci"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 )
 
 // entry is one tar entry of a test layer.
@@ -101,8 +102,8 @@ func copySealed(t *testing.T, txn *store.Txn, annotations map[string]string, lay
 }
 
 func TestCopy(t *testing.T) {
-	s := oci.OpenStore(t)
-	txn := oci.Begin(t, s)
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
+	txn := storetest.Begin(t, s)
 	big := string(bytes.Repeat([]byte("0123456789abcde\n"), 200000))
 	img, err := copyImage(t, txn,
 		archive(t, dir("etc"), file("etc/a", "lower"), file("etc/gone", "x"), dir("d"), file("d/x", "x")),
@@ -147,7 +148,7 @@ func TestCopy(t *testing.T) {
 	}
 
 	// The same once more, from the store alone.
-	txn = oci.Begin(t, s)
+	txn = storetest.Begin(t, s)
 	again, err := txn.Load(img.ManifestDigest)
 	if err != nil {
 		t.Fatal(err)
@@ -163,9 +164,9 @@ func TestCopy(t *testing.T) {
 // TestExportImport exports an image and imports the archive: the same image
 // must come of it.
 func TestExportImport(t *testing.T) {
-	s := oci.OpenStore(t)
+	s := storetest.Open(t, filepath.Join(t.TempDir(), "store"))
 	install := func(layer []byte) string {
-		txn := oci.Begin(t, s)
+		txn := storetest.Begin(t, s)
 		img, err := put(t, txn, bytes.NewReader(layer))
 		if err != nil {
 			t.Fatal(err)

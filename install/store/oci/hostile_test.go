@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +23,13 @@ import (
 
 	"github.com/atomic-agent/atomic/install/store"
 	"github.com/atomic-agent/atomic/install/store/oci"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 	"github.com/atomic-agent/atomic/internal/hint"
 )
 
 func newTxn(t testing.TB) *store.Txn {
 	t.Helper()
-	return oci.Begin(t, oci.OpenStore(t))
+	return storetest.Begin(t, storetest.Open(t, filepath.Join(t.TempDir(), "store")))
 }
 
 // put hands blobs to the destination as containers/image does.

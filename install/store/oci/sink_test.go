@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/install/store/storetest"
 	"github.com/atomic-agent/atomic/install/store/tree"
 	"github.com/atomic-agent/atomic/install/store/verity"
 )
@@ -18,7 +20,7 @@ import (
 // around those of the pieces they are read in: every file must arrive as it is,
 // and nobody may wait for memory for ever.
 func TestSink(t *testing.T) {
-	txn := Begin(t, OpenStore(t))
+	txn := storetest.Begin(t, storetest.Open(t, filepath.Join(t.TempDir(), "store")))
 	w := newWriters(txn, false)
 	sizes := []int{65, 4096, chunk - 65, chunk - 1, chunk, chunk + 1, 3*chunk + 7, smallFile - 1, smallFile, smallFile + 1, smallFile + chunk}
 	var wg sync.WaitGroup
@@ -82,7 +84,7 @@ func checkObject(t *testing.T, txn *store.Txn, n *tree.Node) {
 
 // TestSinkTruncated ends a layer inside a file, of which nothing may stay in use.
 func TestSinkTruncated(t *testing.T) {
-	txn := Begin(t, OpenStore(t))
+	txn := storetest.Begin(t, storetest.Open(t, filepath.Join(t.TempDir(), "store")))
 	w := newWriters(txn, false)
 	for _, size := range []int{100, 3 * chunk, smallFile + 1} {
 		sink := &layerSink{w: w}

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package oci
+// Package storetest opens stores for the tests of several packages. It is for
+// tests only.
+package storetest
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/atomic-agent/atomic/install/store"
+	"github.com/atomic-agent/atomic/internal/hint"
 )
 
-// OpenStore makes a store for one test.
-func OpenStore(t testing.TB) *store.Store {
+// Open opens the store in a directory, and makes it if there is none.
+func Open(t testing.TB, dir string) *store.Store {
 	t.Helper()
-	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
+	s, err := store.Open(dir, store.Options{})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v (hint: %s)", err, hint.Of(err))
 	}
 	return s
 }
